@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Diagnostics on stderr, one line and one write each. */
+#include "leakwatch/base/log.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "leakwatch/base/cleanup.h"
+#include "leakwatch/base/text.h"
+
+/* The one setting of the program that is not passed: set before any thread starts, then only read.
+ */
+static enum lw_log_level log_level = LW_LOG_WARNING;
+
+void lw_log_set_level(enum lw_log_level level)
+{
+    log_level = level;
+}
+
+enum lw_log_level lw_log_get_level(void)
+{
+    return log_level;
+}
+
+/* A diagnostic that cannot be written has nowhere to be reported: give up silently. */
+static void write_all(const char *bytes, size_t length)
+{
+    while (length > 0) {
+        ssize_t written = write(STDERR_FILENO, bytes, length);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written <= 0)
+            return;
+        bytes += written;
+        length -= (size_t)written;
+    }
+}
+
+/* The whole line, or NULL when memory has run out. */
+static char *format_line(const char *format, va_list arguments)
+{
+    lw_auto_free char *message = NULL;
+    if (vasprintf(&message, format, arguments) < 0) {
+        message = NULL; /* its value is undefined then */
+        return NULL;
+    }
+    lw_auto_free char *escaped = lw_text_escape(message);
+    char *line = NULL;
+    if (!escaped || asprintf(&line, "leakwatch: %s\n", escaped) < 0)
+        return NULL;
+    return line;
+}
+
+void lw_log(enum lw_log_level level, const char *format, ...)
+{
+    if (level > log_level)
+        return;
+    int saved_errno = errno;
+    va_list arguments;
+    va_start(arguments, format);
+    lw_auto_free char *line = format_line(format, arguments);
+    va_end(arguments);
+    const char *text = line ? line : "leakwatch: out of memory while writing a message\n";
+    write_all(text, strlen(text));
+    errno = saved_errno;
+}
