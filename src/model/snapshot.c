@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A copy of the ledger at one instant. */
+#include "leakwatch/model/snapshot.h"
+
+#include <stdlib.h>
+
+#include "ledger_state.h"
+
+static uint64_t age_of(const struct lw_ledger *ledger, uint32_t record)
+{
+    return record ? ledger->now - lw_ledger_record(ledger, record)->born_ns : 0;
+}
+
+/* Copies the stack's expired blocks, oldest first, to the end of the snapshot's. */
+static void copy_blocks(struct lw_snapshot *snapshot, const struct lw_ledger *ledger,
+                        const struct lw_ledger_stack *from, struct lw_snapshot_stack *to)
+{
+    to->first_block = snapshot->block_count;
+    to->block_count = from->stats.expired_blocks;
+    uint32_t at = from->blocks.oldest;
+    for (size_t i = 0; i < to->block_count; i++) {
+        const struct lw_block_record *record = lw_ledger_record(ledger, at);
+        snapshot->blocks[snapshot->block_count++] = (struct lw_snapshot_block){
+            .address = record->address, .size = record->size, .age_ns = age_of(ledger, at)};
+        at = record->links[LW_LIST_STACK].younger;
+    }
+}
+
+static void copy_stacks(struct lw_snapshot *snapshot, const struct lw_ledger *ledger,
+                        const struct lw_stack_table *stacks)
+{
+    for (size_t id = 1; id < lw_ledger_stack_limit(ledger); id++) {
+        const struct lw_ledger_stack *from = lw_ledger_stack_at(ledger, id);
+        const struct lw_stack *stack = lw_stack_table_get(stacks, (uint32_t)id);
+        if (!stack || from->stats.allocs == 0)
+            continue;
+        struct lw_snapshot_stack *to = &snapshot->stacks[snapshot->stack_count++];
+        *to = (struct lw_snapshot_stack){
+            .stack = stack,
+            .stats = from->stats,
+            .expired_youngest_ns = age_of(ledger, from->youngest_expired),
+            .expired_oldest_ns = from->youngest_expired ? age_of(ledger, from->blocks.oldest) : 0,
+            .live_youngest_ns = age_of(ledger, from->blocks.youngest),
+            .live_oldest_ns = age_of(ledger, from->blocks.oldest),
+        };
+        if (snapshot->blocks)
+            copy_blocks(snapshot, ledger, from, to);
+    }
+}
+
+struct lw_snapshot *lw_snapshot_create(struct lw_ledger *ledger,
+                                       const struct lw_stack_table *stacks, uint64_t now,
+                                       bool with_blocks)
+{
+    struct lw_snapshot *snapshot = calloc(1, sizeof(*snapshot));
+    if (!snapshot)
+        return NULL;
+    lw_ledger_totals(ledger, now, &snapshot->totals);
+    snapshot->taken_ns = ledger->now;
+    snapshot->expire_ns = ledger->expire_ns;
+    snapshot->events = ledger->events;
+    snapshot->losses = ledger->losses;
+    /* One more than may be needed, since malloc(0) may return NULL. */
+    snapshot->stacks = malloc((lw_stack_table_count(stacks) + 1) * sizeof(*snapshot->stacks));
+    if (with_blocks)
+        snapshot->blocks =
+            malloc((snapshot->totals.expired_blocks + 1) * sizeof(*snapshot->blocks));
+    if (!snapshot->stacks || (with_blocks && !snapshot->blocks)) {
+        lw_snapshot_destroy(snapshot);
+        return NULL;
+    }
+    copy_stacks(snapshot, ledger, stacks);
+    return snapshot;
+}
+
+void lw_snapshot_destroy(struct lw_snapshot *snapshot)
+{
+    if (!snapshot)
+        return;
+    free(snapshot->stacks);
+    free(snapshot->blocks);
+    free(snapshot);
+}
