@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* x86-64 registers through ptrace, and the System V calling convention. */
+#include "leakwatch/arch/registers.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <sys/ptrace.h>
+
+int lw_registers_read(pid_t tid, struct lw_registers *registers)
+{
+    return ptrace(PTRACE_GETREGS, tid, NULL, &registers->native) == 0 ? 0 : -errno;
+}
+
+int lw_registers_write(pid_t tid, const struct lw_registers *registers)
+{
+    return ptrace(PTRACE_SETREGS, tid, NULL, &registers->native) == 0 ? 0 : -errno;
+}
+
+int lw_registers_write_pc(pid_t tid, uint64_t pc)
+{
+    void *where = (void *)offsetof(struct user, regs.rip);
+    return ptrace(PTRACE_POKEUSER, tid, where, pc) == 0 ? 0 : -errno;
+}
+
+uint64_t lw_registers_pc(const struct lw_registers *registers)
+{
+    return registers->native.rip;
+}
+
+void lw_registers_set_pc(struct lw_registers *registers, uint64_t pc)
+{
+    registers->native.rip = pc;
+}
+
+uint64_t lw_registers_sp(const struct lw_registers *registers)
+{
+    return registers->native.rsp;
+}
+
+void lw_registers_set_sp(struct lw_registers *registers, uint64_t sp)
+{
+    registers->native.rsp = sp;
+}
+
+uint64_t lw_registers_frame_pointer(const struct lw_registers *registers)
+{
+    return registers->native.rbp;
+}
+
+bool lw_registers_equal(const struct lw_registers *a, const struct lw_registers *b)
+{
+    const struct user_regs_struct *p = &a->native, *q = &b->native;
+    return p->rip == q->rip && p->rsp == q->rsp && p->rbp == q->rbp && p->rax == q->rax &&
+           p->rbx == q->rbx && p->rcx == q->rcx && p->rdx == q->rdx && p->rsi == q->rsi &&
+           p->rdi == q->rdi && p->r8 == q->r8 && p->r9 == q->r9 && p->r10 == q->r10 &&
+           p->r11 == q->r11 && p->r12 == q->r12 && p->r13 == q->r13 && p->r14 == q->r14 &&
+           p->r15 == q->r15;
+}
+
+uint64_t lw_registers_return_slot(const struct lw_registers *registers)
+{
+    return registers->native.rsp;
+}
+
+uint64_t lw_registers_returned_slot(const struct lw_registers *registers)
+{
+    return registers->native.rsp - sizeof(uint64_t);
+}
+
+uint64_t lw_registers_argument(const struct lw_registers *registers, unsigned n)
+{
+    const struct user_regs_struct *r = &registers->native;
+    const uint64_t arguments[] = {r->rdi, r->rsi, r->rdx, r->rcx, r->r8, r->r9};
+    return n < 6 ? arguments[n] : 0;
+}
+
+uint64_t lw_registers_result(const struct lw_registers *registers)
+{
+    return registers->native.rax;
+}
+
+/* Numbering of the System V psABI for AMD64, figure 3.36 (DWARF register number mapping). */
+bool lw_registers_dwarf(const struct lw_registers *registers, unsigned number, uint64_t *value)
+{
+    const struct user_regs_struct *r = &registers->native;
+    const uint64_t values[] = {r->rax, r->rdx, r->rcx, r->rbx, r->rsi, r->rdi,
+                               r->rbp, r->rsp, r->r8,  r->r9,  r->r10, r->r11,
+                               r->r12, r->r13, r->r14, r->r15, r->rip};
+    if (number >= sizeof(values) / sizeof(values[0]))
+        return false;
+    *value = values[number];
+    return true;
+}
+
+bool lw_registers_restart_interrupted(struct lw_registers *registers)
+{
+    struct user_regs_struct *r = &registers->native;
+    /* orig_rax is the system call's number on its way out, and -1 in every other stop. The kernel
+     * restarts the -ERESTART codes itself; a plain -EINTR comes from the calls that it lets fail.
+     */
+    if ((int64_t)r->orig_rax < 0 || (int64_t)r->rax != -EINTR)
+        return false;
+    r->rax = r->orig_rax;
+    r->rip -= 2; /* the length of the syscall instruction */
+    return true;
+}
