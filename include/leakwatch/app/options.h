@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The command line, parsed and checked. */
+#ifndef LEAKWATCH_APP_OPTIONS_H
+#define LEAKWATCH_APP_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "leakwatch/report/report.h"
+
+enum lw_color { LW_COLOR_AUTO, LW_COLOR_ALWAYS, LW_COLOR_NEVER };
+
+/* Exit codes of the program. */
+enum { LW_EXIT_DONE = 0, LW_EXIT_FAILED = 1, LW_EXIT_USAGE = 2 };
+
+struct lw_options {
+    pid_t pid;                   /* 0 when a command is to be started */
+    char **command;              /* NULL-terminated, points into argv; NULL when a PID is given */
+    uint64_t expire_ns;          /* default 10 s */
+    uint64_t interval_ns;        /* default 10 s */
+    uint64_t count;              /* reports, 0: no limit */
+    uint64_t duration_ns;        /* LW_NEVER: no limit */
+    size_t depth;                /* frames, default 64, 1 .. LW_STACK_MAX_DEPTH */
+    uint64_t min_size, max_size; /* bytes, default 0 and UINT64_MAX */
+    struct lw_report_options report; /* sort, top (10), show_blocks */
+    const char *output;              /* NULL: standard output */
+    const struct lw_writer *writer;  /* default text */
+    int error_exitcode;              /* 0: leaks do not change the exit code */
+    bool quiet;
+    int verbosity; /* number of -v */
+    enum lw_color color;
+};
+
+/*
+ * Parses argv with argp. On bad usage it prints one line on stderr, says to try --help, and exits
+ * with LW_EXIT_USAGE; --help,
+ * --usage and --version print and exit with 0. Touches no process. Checks everything that can be
+ * checked without one: a PID or a command but not both, durations above 0, min-size <= max-size,
+ * and so on.
+ */
+void lw_options_parse(struct lw_options *options, int argc, char **argv);
+
+#endif

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The seam between a watch and the mechanism that sees the target's allocator calls. */
+#ifndef LEAKWATCH_PROBE_ENGINE_H
+#define LEAKWATCH_PROBE_ENGINE_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "leakwatch/base/error.h"
+#include "leakwatch/model/snapshot.h"
+#include "leakwatch/probe/allocator.h"
+#include "leakwatch/target/module.h"
+
+/*
+ * An engine turns the calls of the target's allocator functions into the model's facts. Nothing
+ * above it knows which one runs. All functions but `wake` are called on one thread, the watch's
+ * own, which ends after `stop`.
+ */
+struct lw_engine_options {
+    uint64_t expire_ns;
+    size_t depth;                /* frames kept of a stack */
+    uint64_t min_size, max_size; /* bytes; other blocks are known but not reported */
+};
+
+/* What was armed, for the first report. */
+struct lw_engine_attachment {
+    pid_t pid;
+    unsigned threads;
+    uint64_t pause_ns;
+    bool from_start;
+    LW_VECTOR(struct lw_allocator_set) sets; /* owned by the engine */
+};
+
+enum lw_engine_end { LW_ENGINE_RUNS, LW_ENGINE_EXITED, LW_ENGINE_KILLED, LW_ENGINE_EXEC };
+
+/* How the target ended the watch; what remains is valid for LW_ENGINE_EXITED (status) and
+ * LW_ENGINE_KILLED (signal). */
+struct lw_engine_outcome {
+    enum lw_engine_end end;
+    int status;
+    int signal;
+};
+
+struct lw_engine_detachment {
+    unsigned threads;
+    unsigned probes_removed;
+    uint64_t pause_ns; /* longest for which a thread was held up */
+    bool restored;     /* all code could be written back */
+};
+
+struct lw_engine;
+
+struct lw_engine_ops {
+    const char *name;
+    /* Attaches to a running process and arms it; or starts a command, which is armed as soon as its
+     * allocator is there. */
+    lw_error *(*attach)(struct lw_engine *engine, pid_t pid);
+    lw_error *(*launch)(struct lw_engine *engine, char *const argv[], const sigset_t *mask);
+    /* Watches until the deadline, until woken, or until the target ends. */
+    struct lw_engine_outcome (*run)(struct lw_engine *engine, uint64_t deadline);
+    /* Detaches. The calling thread must end before the target counts as released. */
+    void (*stop)(struct lw_engine *engine, struct lw_engine_detachment *detachment);
+    /* After that thread has ended: compares the code with its files. */
+    bool (*verify)(struct lw_engine *engine, uint64_t *bytes);
+    void (*wake)(struct lw_engine *engine); /* from any thread */
+    struct lw_snapshot *(*snapshot)(struct lw_engine *engine, bool with_blocks);
+    void (*totals)(struct lw_engine *engine, struct lw_ledger_totals *totals,
+                   struct lw_event_counts *events);
+    void (*destroy)(struct lw_engine *engine);
+};
+
+/* The common head of every engine. */
+struct lw_engine {
+    const struct lw_engine_ops *ops;
+    struct lw_engine_options options;
+    struct lw_engine_attachment attachment; /* valid once armed */
+    bool armed; /* false while a launched command has not loaded its allocator yet */
+    struct lw_module_table *modules; /* created by attach or launch, kept until destroy */
+};
+
+/* int3 at entry and return, every event delivered through ptrace: works everywhere. NULL: out of
+ * memory. */
+struct lw_engine *lw_trap_engine_create(const struct lw_engine_options *options);
+
+#endif

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A snapshot turned into what a report says: sorted, cut to the top, compared with the last one,
+ * named. */
+#ifndef LEAKWATCH_REPORT_REPORT_H
+#define LEAKWATCH_REPORT_REPORT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+#include "leakwatch/model/snapshot.h"
+#include "leakwatch/symbol/symbolizer.h"
+
+/* What the writers (text.h, json.h) write. They see these structs and nothing else: no live state,
+ * no clock, no process. */
+
+struct lw_report_allocator {
+    const char *module;   /* path */
+    const char *version;  /* "" when unknown */
+    const char *build_id; /* "" when there is none */
+    const char *const *functions;
+    size_t function_count;
+};
+
+/* What is being watched, told once when the watch begins. */
+struct lw_report_attach {
+    pid_t pid;
+    const char *exe;
+    const char *engine;        /* "trap" or "record" */
+    const char *engine_reason; /* why this one; "" when there was no choice to explain */
+    unsigned threads;
+    uint64_t pause_ns; /* how long the target was held up to attach */
+    uint64_t expire_ns, interval_ns;
+    uint64_t min_size, max_size; /* bytes; 0 and UINT64_MAX: no limit */
+    bool from_start; /* a command that leakwatch started: no block is older than the watch */
+    bool stopped;    /* the target is stopped (SIGSTOP) and stays so */
+    const struct lw_report_allocator *allocators;
+    size_t allocator_count;
+};
+
+struct lw_report_frame {
+    const char *function; /* NULL: unknown */
+    uint64_t function_offset;
+    const char *module;      /* name, NULL: no module */
+    const char *module_path; /* NULL likewise */
+    uint64_t offset;         /* link-time address in the module */
+    uint64_t address;        /* in the target, at the module's latest load */
+    const char *file;        /* NULL: unknown */
+    int line;
+    bool inlined; /* into the next frame of the list */
+};
+
+struct lw_report_stack {
+    uint32_t id;
+    struct lw_snapshot_stack facts;
+    /* change of the expired bytes and blocks since the last report; in a summary, over the whole
+     * watch */
+    int64_t delta_bytes, delta_blocks;
+    struct lw_report_frame *frames; /* innermost first; inlined functions are frames of their own */
+    size_t frame_count;
+    const struct lw_snapshot_block *blocks; /* expired ones, oldest first; NULL unless asked for */
+    size_t block_count;
+};
+
+enum lw_report_sort { LW_SORT_BYTES, LW_SORT_BLOCKS, LW_SORT_AGE, LW_SORT_GROWTH };
+
+struct lw_report_options {
+    enum lw_report_sort sort;
+    size_t top; /* stacks; 0: all */
+    bool show_blocks;
+};
+
+/* What only the caller knows at the time of the report. */
+struct lw_report_context {
+    pid_t pid;
+    uint64_t time_ns;    /* of day, since the epoch */
+    uint64_t elapsed_ns; /* since the attach */
+    uint64_t rss_bytes;  /* 0: unknown (the target has gone) */
+    unsigned number;     /* of the report, from 1 */
+    bool summary; /* the last one, over the whole watch: every stack that has anything to say, not
+                     just expired ones */
+};
+
+struct lw_report {
+    struct lw_report_context context;
+    uint64_t expire_ns;
+    struct lw_ledger_totals totals;
+    struct lw_event_counts events;
+    struct lw_loss_counts losses;
+    /* since the last report; for the first one and for a summary, since the attach; has_previous
+     * tells which */
+    bool has_previous;
+    int64_t delta_live_bytes, delta_expired_bytes, delta_expired_blocks;
+    /* RSS per minute over the watch so far (least squares over the reports), bytes; with fewer than
+     * two points there is none */
+    bool has_rss_trend;
+    int64_t rss_per_minute;
+    size_t stack_total;             /* stacks that qualified before the cut to the top */
+    uint64_t cut_bytes, cut_blocks; /* expired, of those cut */
+    struct lw_report_stack *stacks;
+    size_t stack_count;
+};
+
+/* What one report must remember for the next: expired bytes by stack, and the RSS seen. */
+struct lw_report_builder;
+/* NULL: out of memory. symbolizer and modules may be NULL in tests: frames are then unnamed. */
+struct lw_report_builder *lw_report_builder_create(const struct lw_report_options *options,
+                                                   struct lw_symbolizer *symbolizer,
+                                                   struct lw_module_table *modules);
+void lw_report_builder_destroy(struct lw_report_builder *builder);
+
+/*
+ * Builds a report; strings and blocks in it live as long as the builder and the snapshot. A report
+ * lists the stacks with expired blocks; a summary lists every stack with live or late-freed or
+ * expired blocks. NULL: out of memory. A summary does not change what the builder remembers.
+ */
+struct lw_report *lw_report_build(struct lw_report_builder *builder,
+                                  const struct lw_snapshot *snapshot,
+                                  const struct lw_report_context *context);
+void lw_report_destroy(struct lw_report *report);
+
+/* How the watch ended, when the target ended it. */
+struct lw_report_end {
+    pid_t pid;
+    enum { LW_END_EXIT, LW_END_SIGNAL, LW_END_EXEC } kind;
+    int status;      /* exit status or signal number */
+    const char *exe; /* of LW_END_EXEC: the new program; "" when unknown */
+};
+
+/* What the detach did and found. */
+struct lw_report_detach {
+    pid_t pid;
+    unsigned threads;         /* released */
+    unsigned probes_removed;  /* breakpoints */
+    bool code_verified;       /* every byte that we had changed was read back and equals the file */
+    const char *target_state; /* "running", "sleeping", "stopped", "exited", ... */
+    uint64_t pause_ns;        /* longest time for which the detach held up a thread */
+    uint64_t verified_bytes;  /* of code that were compared with their files */
+};
+
+/*
+ * A writer: one output format. All functions write to `stream` and flush it; 0 or a negative errno
+ * when the stream failed (a full disk, a closed pipe). Names are escaped (control characters)
+ * before they are written.
+ */
+struct lw_writer_options {
+    bool color;
+    bool verbose; /* full names, offsets, and unlisted details */
+};
+struct lw_writer {
+    const char *name; /* "text", "json" */
+    int (*attach)(FILE *stream, const struct lw_writer_options *options,
+                  const struct lw_report_attach *attach);
+    int (*report)(FILE *stream, const struct lw_writer_options *options,
+                  const struct lw_report *report);
+    int (*end)(FILE *stream, const struct lw_writer_options *options,
+               const struct lw_report_end *end);
+    int (*detach)(FILE *stream, const struct lw_writer_options *options,
+                  const struct lw_report_detach *detach);
+};
+extern const struct lw_writer lw_text_writer;
+extern const struct lw_writer lw_json_writer;
+
+/* NULL when no writer has this name. */
+const struct lw_writer *lw_writer_find(const char *name);
+
+#endif

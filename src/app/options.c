@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The command line, parsed with argp and checked. */
+#include "leakwatch/app/options.h"
+
+#include <argp.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "leakwatch/base/clock.h"
+#include "leakwatch/base/units.h"
+#include "leakwatch/model/stack.h"
+
+#define DEFAULT_EXPIRE_NS   (10 * LW_NS_PER_SECOND)
+#define DEFAULT_INTERVAL_NS (10 * LW_NS_PER_SECOND)
+#define DEFAULT_TOP         10
+#define DEFAULT_DEPTH       64
+
+/* Options without a letter: keys that are no printable character. */
+enum { KEY_FORMAT = 0x100, KEY_SORT, KEY_ERROR_EXITCODE, KEY_COLOR };
+
+static const char doc[] =
+    "Watch a running process and report the blocks of memory that outlive a threshold, with the "
+    "call stack that allocated each. The process is neither rebuilt nor restarted; at the end "
+    "leakwatch detaches and it runs on as before.\v"
+    "TIME is a number of seconds or has a unit: 500ms, 30s, 5m, 2h. SIZE is a number of bytes or "
+    "has a unit: 4k, 1M. Ctrl-C ends the watch with a summary; SIGUSR1 asks for a report now.\n"
+    "\n"
+    "Examples:\n"
+    "  leakwatch -p 4711                        report every 10s until Ctrl-C\n"
+    "  leakwatch -p 4711 -e 5m -i 1m -n 3       what outlives 5 minutes, 3 reports\n"
+    "  leakwatch --format=json -o lw.%p.json -d 1h 4711\n"
+    "                                           an hour, as JSON, to a file";
+
+static const struct argp_option option_table[] = {
+    {0, 0, 0, 0, "What to watch:", 1},
+    {"pid", 'p', "PID", 0, "Watch this process (a bare PID does the same)", 1},
+    {"min-size", 'z', "SIZE", 0, "Ignore blocks smaller than SIZE (default 0)", 1},
+    {"max-size", 'Z', "SIZE", 0, "Ignore blocks larger than SIZE (default: no limit)", 1},
+    {"depth", 'l', "N", 0, "Keep N frames of each stack (default 64, at most 1024)", 1},
+
+    {0, 0, 0, 0, "When to report, and when to stop:", 2},
+    {"expire", 'e', "TIME", 0, "Report blocks that are TIME old or older (default 10s)", 2},
+    {"interval", 'i', "TIME", 0, "Report every TIME (default 10s)", 2},
+    {"count", 'n', "N", 0, "Detach after N reports (default: no limit)", 2},
+    {"duration", 'd', "TIME", 0, "Detach after TIME (default: no limit)", 2},
+
+    {0, 0, 0, 0, "What to print:", 3},
+    {"top", 'T', "N", 0, "List the N first stacks, 0 for all (default 10)", 3},
+    {"sort", KEY_SORT, "KEY", 0, "Stacks by bytes, blocks, age or growth (default bytes)", 3},
+    {"show-blocks", 'a', 0, 0, "List address, size and age of each expired block", 3},
+    {"format", KEY_FORMAT, "FORMAT", 0, "text, or json: one object a line (default text)", 3},
+    {"output", 'o', "FILE", 0,
+     "Append to FILE instead of standard output; %p in it is the PID; opened again on SIGHUP", 3},
+    {"color", KEY_COLOR, "WHEN", OPTION_ARG_OPTIONAL,
+     "Colour: auto (on a terminal), always or never (default auto)", 3},
+    {"quiet", 'q', 0, 0, "On standard error, errors only: no warnings, no status line", 3},
+    {"verbose", 'v', 0, 0, "Say more: addresses and full paths; twice: what leakwatch does", 3},
+
+    {0, 0, 0, 0, "How to exit:", 4},
+    {"error-exitcode", KEY_ERROR_EXITCODE, "N", 0,
+     "Exit with N when blocks have expired at the end (default 0)", 4},
+
+    {0, 0, 0, 0, "Help:", -1},
+    {0},
+};
+
+/* argp_error does not return: it prints the line and exits with argp_err_exit_status. */
+#define usage_error(state, ...) argp_error((state), __VA_ARGS__)
+
+static uint64_t parse_number(const struct argp_state *state, const char *option, const char *text,
+                             uint64_t min, uint64_t max)
+{
+    char *end;
+
+    errno = 0;
+    unsigned long long value = strtoull(text, &end, 10);
+    /* strtoull takes blanks and a minus sign, which no option here means */
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || value < min || value > max)
+        usage_error(state, "%s '%s' is not a whole number from %llu to %llu", option, text,
+                    (unsigned long long)min, (unsigned long long)max);
+    return value;
+}
+
+static uint64_t parse_time(const struct argp_state *state, const char *option, const char *text)
+{
+    uint64_t ns = 0;
+    int result = lw_parse_duration(text, &ns);
+
+    if (result == -ERANGE)
+        usage_error(state, "%s '%s' is too long a time", option, text);
+    else if (result != 0)
+        usage_error(state, "%s '%s' is not a time such as 500ms, 30, 30s or 5m", option, text);
+    else if (ns == 0)
+        usage_error(state, "%s must be longer than 0", option);
+    return ns;
+}
+
+static uint64_t parse_size(const struct argp_state *state, const char *option, const char *text)
+{
+    uint64_t bytes = 0;
+    int result = lw_parse_size(text, &bytes);
+
+    if (result == -ERANGE)
+        usage_error(state, "%s '%s' is too large", option, text);
+    else if (result != 0)
+        usage_error(state, "%s '%s' is not a size such as 4096, 4k or 1M", option, text);
+    return bytes;
+}
+
+/* The index of `text` in `words`, which end with NULL. */
+static int parse_word(const struct argp_state *state, const char *option, const char *text,
+                      const char *const *words, const char *choices)
+{
+    for (int i = 0; words[i]; i++)
+        if (strcmp(words[i], text) == 0)
+            return i;
+    usage_error(state, "%s '%s' is not one of %s", option, text, choices);
+    return 0;
+}
+
+static void set_pid(struct lw_options *options, const struct argp_state *state, const char *text)
+{
+    char *end;
+
+    errno = 0;
+    long long value = strtoll(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || value < 1 ||
+        value > INT32_MAX)
+        usage_error(state, "'%s' is not a PID", text);
+    else if (options->pid != 0)
+        usage_error(state, "more than one PID is given (%d and %s): watch one at a time",
+                    (int)options->pid, text);
+    options->pid = (pid_t)value;
+}
+
+/* A first argument of digits alone is a PID; anything else, and everything after "--", is a
+ * command, whose own options are left alone. */
+static void set_argument(struct lw_options *options, struct argp_state *state, const char *text)
+{
+    int index = state->next - 1;
+    bool after_dashes = state->quoted != 0 && index >= state->quoted;
+
+    if (!after_dashes && text[0] != '\0' && text[strspn(text, "0123456789")] == '\0') {
+        set_pid(options, state, text);
+        return;
+    }
+    if (text[0] == '\0')
+        usage_error(state, "the command is empty");
+    options->command = &state->argv[index];
+    state->next = state->argc;
+}
+
+static void set_defaults(struct lw_options *options)
+{
+    *options = (struct lw_options){
+        .expire_ns = DEFAULT_EXPIRE_NS,
+        .interval_ns = DEFAULT_INTERVAL_NS,
+        .duration_ns = LW_NEVER,
+        .depth = DEFAULT_DEPTH,
+        .max_size = UINT64_MAX,
+        .report = {.sort = LW_SORT_BYTES, .top = DEFAULT_TOP},
+        .writer = &lw_text_writer,
+        .color = LW_COLOR_AUTO,
+    };
+}
+
+static void check(const struct lw_options *options, const struct argp_state *state)
+{
+    if (options->pid == 0 && !options->command)
+        usage_error(state, "nothing to watch: give a PID (-p PID), or a command after --");
+    if (options->pid != 0 && options->command)
+        usage_error(state, "give a PID or a command, not both (PID %d and '%s')", (int)options->pid,
+                    options->command[0]);
+    if (options->min_size > options->max_size)
+        usage_error(state, "--min-size is larger than --max-size: no block can be both");
+    if (options->quiet && options->verbosity > 0)
+        usage_error(state, "--quiet and --verbose contradict each other");
+}
+
+static void set_output(struct lw_options *options, const struct argp_state *state, const char *text)
+{
+    if (text[0] == '\0')
+        usage_error(state, "--output needs the name of a file");
+    options->output = text;
+}
+
+static void set_format(struct lw_options *options, const struct argp_state *state, const char *text)
+{
+    options->writer = lw_writer_find(text);
+    if (!options->writer)
+        usage_error(state, "--format '%s' is not one of text, json", text);
+}
+
+static void set_sort(struct lw_options *options, const struct argp_state *state, const char *text)
+{
+    static const char *const words[] = {"bytes", "blocks", "age", "growth", NULL};
+
+    options->report.sort =
+        (enum lw_report_sort)parse_word(state, "--sort", text, words, "bytes, blocks, age, growth");
+}
+
+static void set_color(struct lw_options *options, const struct argp_state *state, const char *text)
+{
+    static const char *const words[] = {"auto", "always", "never", NULL};
+
+    options->color =
+        text ? (enum lw_color)parse_word(state, "--color", text, words, "auto, always, never")
+             : LW_COLOR_ALWAYS;
+}
+
+static error_t parse_option(int key, char *text, struct argp_state *state)
+{
+    struct lw_options *options = state->input;
+
+    switch (key) {
+    case 'p':
+        set_pid(options, state, text);
+        break;
+    case 'z':
+        options->min_size = parse_size(state, "--min-size", text);
+        break;
+    case 'Z':
+        options->max_size = parse_size(state, "--max-size", text);
+        break;
+    case 'l':
+        options->depth = parse_number(state, "--depth", text, 1, LW_STACK_MAX_DEPTH);
+        break;
+    case 'e':
+        options->expire_ns = parse_time(state, "--expire", text);
+        break;
+    case 'i':
+        options->interval_ns = parse_time(state, "--interval", text);
+        break;
+    case 'n':
+        options->count = parse_number(state, "--count", text, 1, UINT32_MAX);
+        break;
+    case 'd':
+        options->duration_ns = parse_time(state, "--duration", text);
+        break;
+    case 'T':
+        options->report.top = parse_number(state, "--top", text, 0, UINT32_MAX);
+        break;
+    case 'a':
+        options->report.show_blocks = true;
+        break;
+    case 'o':
+        set_output(options, state, text);
+        break;
+    case 'q':
+        options->quiet = true;
+        break;
+    case 'v':
+        options->verbosity++;
+        break;
+    case KEY_SORT:
+        set_sort(options, state, text);
+        break;
+    case KEY_FORMAT:
+        set_format(options, state, text);
+        break;
+    case KEY_COLOR:
+        set_color(options, state, text);
+        break;
+    case KEY_ERROR_EXITCODE:
+        options->error_exitcode = (int)parse_number(state, "--error-exitcode", text, 0, 255);
+        break;
+    case ARGP_KEY_ARG:
+        set_argument(options, state, text);
+        break;
+    case ARGP_KEY_END:
+        check(options, state);
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+void lw_options_parse(struct lw_options *options, int argc, char **argv)
+{
+    static const struct argp argp = {
+        .options = option_table,
+        .parser = parse_option,
+        .args_doc = "PID\n-- COMMAND [ARGUMENT...]",
+        .doc = doc,
+    };
+
+    set_defaults(options);
+    argp_program_version = "leakwatch " LEAKWATCH_VERSION;
+    argp_err_exit_status = LW_EXIT_USAGE;
+    /* in order: options after the command are the command's own */
+    if (argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, options) != 0) {
+        fprintf(stderr, "leakwatch: out of memory\n");
+        exit(LW_EXIT_USAGE);
+    }
+}

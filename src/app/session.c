@@ -1,0 +1,437 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Deadlines, signals, reports in their order, exit codes. */
+#include "leakwatch/app/session.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "attach_report.h"
+#include "leakwatch/app/watch.h"
+#include "leakwatch/base/cleanup.h"
+#include "leakwatch/base/clock.h"
+#include "leakwatch/base/log.h"
+#include "leakwatch/report/output.h"
+#include "leakwatch/report/status_line.h"
+#include "leakwatch/target/process.h"
+
+struct session {
+    const struct lw_options *options;
+    struct lw_watch *watch;
+    struct lw_symbolizer *symbolizer;
+    struct lw_report_builder *builder;
+    struct lw_output output;
+    struct lw_writer_options writing;
+    struct lw_status_line status;
+    int signals; /* signalfd */
+    sigset_t original_mask;
+    bool output_open, armed, done;
+    uint64_t armed_ns, next_report_ns, end_ns, next_status_ns;
+    uint64_t last_events, last_status_ns;
+    unsigned reports;
+    int exit_code;
+};
+
+static void fail(struct session *session, lw_error *error)
+{
+    lw_status_line_clear(&session->status);
+    lw_log(LW_LOG_ERROR, "%s", lw_error_message(error));
+    lw_error_destroy(error);
+    session->exit_code = LW_EXIT_FAILED;
+    session->done = true;
+}
+
+/* What a writer returned. A reader that has gone away (a closed pipe) ends the watch as well as a
+ * full disk does. */
+static void check_written(struct session *session, int result)
+{
+    if (result == 0 || session->exit_code == LW_EXIT_FAILED)
+        return;
+    fail(session,
+         lw_error_create(-result, "cannot write the report%s%s: %s",
+                         session->output.path ? " to " : "",
+                         session->output.path ? session->output.path : "", strerror(-result)));
+}
+
+/*
+ * Every signal is blocked, so that none can end or stop leakwatch while threads of the target wait
+ * for it (not even Ctrl-Z or a background write to a terminal), but those that a fault of ours
+ * raises. The ones that mean something are read from a descriptor; SIGCHLD wakes the tracer.
+ */
+static lw_error *take_signals(struct session *session)
+{
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS};
+    static const int handled[] = {SIGINT, SIGTERM, SIGQUIT, SIGHUP, SIGUSR1};
+    sigset_t blocked, read;
+    sigfillset(&blocked);
+    for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++)
+        sigdelset(&blocked, faults[i]);
+    sigemptyset(&read);
+    for (size_t i = 0; i < sizeof(handled) / sizeof(handled[0]); i++)
+        sigaddset(&read, handled[i]);
+    if (sigprocmask(SIG_BLOCK, &blocked, &session->original_mask) != 0)
+        return lw_error_create(errno, "cannot block signals: %m");
+    session->signals = signalfd(-1, &read, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (session->signals < 0)
+        return lw_error_create(errno, "cannot read signals: %m");
+    return NULL;
+}
+
+static lw_error *open_output(struct session *session, pid_t pid)
+{
+    lw_error *error = lw_output_open(&session->output, session->options->output, pid);
+    if (error)
+        return error;
+    session->output_open = true;
+    const struct lw_options *options = session->options;
+    bool terminal = lw_output_is_terminal(&session->output);
+    session->writing.color = options->color == LW_COLOR_ALWAYS ||
+                             (options->color == LW_COLOR_AUTO && terminal && !getenv("NO_COLOR"));
+    session->writing.verbose = options->verbosity > 0;
+    bool shown = !options->quiet && (terminal || session->output.path) && isatty(STDERR_FILENO);
+    lw_status_line_init(&session->status, stderr, shown);
+    return NULL;
+}
+
+static void report_attachment(struct session *session)
+{
+    lw_status_line_clear(&session->status);
+    check_written(session, lw_attach_report_write(session->options, session->watch,
+                                                  &session->writing, session->output.stream));
+}
+
+/* The allocator is there: the watch begins. */
+static void begin(struct session *session)
+{
+    session->armed = true;
+    session->armed_ns = lw_clock_now();
+    session->next_report_ns = session->armed_ns + session->options->interval_ns;
+    session->next_status_ns = session->armed_ns;
+    session->last_status_ns = session->armed_ns;
+    if (session->options->duration_ns != LW_NEVER)
+        session->end_ns = session->armed_ns + session->options->duration_ns;
+    if (!session->output_open) {
+        lw_error *error = open_output(session, lw_watch_pid(session->watch));
+        if (error) {
+            fail(session, error);
+            return;
+        }
+    }
+    struct lw_module_table *modules = lw_watch_modules(session->watch);
+    session->symbolizer = lw_symbolizer_create(modules);
+    session->builder =
+        lw_report_builder_create(&session->options->report, session->symbolizer, modules);
+    if (!session->symbolizer || !session->builder)
+        fail(session, lw_error_create(ENOMEM, "out of memory"));
+    else
+        report_attachment(session);
+}
+
+static void write_report(struct session *session, const struct lw_snapshot *snapshot, bool summary)
+{
+    pid_t pid = lw_watch_pid(session->watch);
+    struct lw_report_context context = {
+        .pid = pid,
+        .time_ns = lw_clock_realtime(),
+        .elapsed_ns = snapshot->taken_ns - session->armed_ns,
+        .rss_bytes = lw_process_rss(pid),
+        .number = summary ? session->reports : ++session->reports,
+        .summary = summary,
+    };
+    struct lw_report *report = lw_report_build(session->builder, snapshot, &context);
+    if (!report) {
+        fail(session, lw_error_create(ENOMEM, "out of memory"));
+        return;
+    }
+    lw_status_line_clear(&session->status);
+    check_written(session, session->options->writer->report(session->output.stream,
+                                                            &session->writing, report));
+    lw_report_destroy(report);
+}
+
+static void report_now(struct session *session)
+{
+    struct lw_snapshot *snapshot =
+        lw_watch_snapshot(session->watch, session->options->report.show_blocks);
+    if (snapshot) /* NULL when the target has ended meanwhile: the summary comes next */
+        write_report(session, snapshot, false);
+    lw_snapshot_destroy(snapshot);
+    if (session->options->count > 0 && session->reports >= session->options->count)
+        session->done = true;
+}
+
+static void draw_status(struct session *session, uint64_t now)
+{
+    struct lw_ledger_totals totals;
+    struct lw_event_counts events;
+    lw_watch_totals(session->watch, &totals, &events);
+    uint64_t count = events.allocs + events.frees + events.unknown_frees + events.failed_allocs;
+    double seconds = (double)(now - session->last_status_ns) / (double)LW_NS_PER_SECOND;
+    struct lw_status status = {
+        .elapsed_ns = now - session->armed_ns,
+        .next_report_ns = session->next_report_ns - now,
+        .events_per_second = seconds > 0 ? (double)(count - session->last_events) / seconds : 0,
+        .live_blocks = totals.live_blocks,
+        .live_bytes = totals.live_bytes,
+        .oldest_age_ns = totals.oldest_born_ns ? now - totals.oldest_born_ns : 0,
+        .rss_bytes = lw_process_rss(lw_watch_pid(session->watch)),
+    };
+    session->last_events = count;
+    session->last_status_ns = now;
+    lw_status_line_draw(&session->status, &status);
+}
+
+static void handle_signal(struct session *session, int signal)
+{
+    switch (signal) {
+    case SIGUSR1:
+        if (session->armed)
+            report_now(session);
+        break;
+    case SIGHUP:
+        if (session->output_open && session->output.path) {
+            lw_error *error = lw_output_reopen(&session->output);
+            if (error)
+                lw_warn("%s", lw_error_message(error));
+            lw_error_destroy(error);
+            break;
+        }
+        session->done = true;
+        break;
+    default:
+        session->done = true;
+        break;
+    }
+}
+
+static void handle_signals(struct session *session)
+{
+    struct signalfd_siginfo info;
+    while (read(session->signals, &info, sizeof(info)) == sizeof(info))
+        handle_signal(session, (int)info.ssi_signo);
+}
+
+static void handle_phase(struct session *session)
+{
+    enum lw_watch_phase phase = lw_watch_phase(session->watch);
+    bool was_armed = lw_watch_was_armed(session->watch);
+    if (was_armed && !session->armed && !session->done)
+        begin(session);
+    if (phase == LW_WATCH_ENDED)
+        session->done = true;
+}
+
+/* Does what is due, and returns what is due next. */
+static uint64_t handle_deadlines(struct session *session)
+{
+    uint64_t now = lw_clock_now();
+    if (now >= session->end_ns) {
+        session->done = true;
+        return now;
+    }
+    if (now >= session->next_report_ns) {
+        report_now(session);
+        now = lw_clock_now();
+        /* From the schedule, not from now, so that intervals do not drift; none is caught up with.
+         */
+        while (session->next_report_ns <= now)
+            session->next_report_ns += session->options->interval_ns;
+    }
+    uint64_t next =
+        session->next_report_ns < session->end_ns ? session->next_report_ns : session->end_ns;
+    if (session->status.enabled && session->armed) {
+        if (now >= session->next_status_ns) {
+            draw_status(session, now);
+            session->next_status_ns = now + LW_NS_PER_SECOND;
+        }
+        if (session->next_status_ns < next)
+            next = session->next_status_ns;
+    }
+    return next;
+}
+
+static void wait_for_something(struct session *session, uint64_t deadline)
+{
+    struct pollfd descriptors[] = {
+        {.fd = session->signals, .events = POLLIN},
+        {.fd = lw_watch_descriptor(session->watch), .events = POLLIN},
+    };
+    uint64_t now = lw_clock_now();
+    int timeout = -1;
+    if (deadline != LW_NEVER) {
+        uint64_t ms = deadline > now ? (deadline - now) / LW_NS_PER_MS + 1 : 0;
+        timeout = ms > 60000 ? 60000 : (int)ms;
+    }
+    poll(descriptors, 2, timeout);
+}
+
+static void loop(struct session *session)
+{
+    session->next_report_ns = session->end_ns = LW_NEVER;
+    while (!session->done) {
+        handle_phase(session);
+        if (session->done)
+            break;
+        uint64_t next = handle_deadlines(session);
+        if (session->done)
+            break;
+        wait_for_something(session, next);
+        handle_signals(session);
+    }
+}
+
+static void write_end(struct session *session, const struct lw_watch_result *result)
+{
+    lw_auto_free char *exe = NULL;
+    struct lw_report_end end = {.pid = lw_watch_pid(session->watch), .exe = ""};
+    switch (result->outcome.end) {
+    case LW_ENGINE_EXITED:
+        end.kind = LW_END_EXIT;
+        end.status = result->outcome.status;
+        break;
+    case LW_ENGINE_KILLED:
+        end.kind = LW_END_SIGNAL;
+        end.status = result->outcome.signal;
+        break;
+    default:
+        end.kind = LW_END_EXEC;
+        exe = lw_process_exe(end.pid);
+        end.exe = exe ? exe : "";
+        break;
+    }
+    check_written(session,
+                  session->options->writer->end(session->output.stream, &session->writing, &end));
+}
+
+static const char *state_name(pid_t pid)
+{
+    struct lw_task_status status;
+    if (lw_task_status_read(pid, pid, &status) != 0)
+        return "gone";
+    switch (status.state) {
+    case 'R':
+        return "running";
+    case 'S':
+    case 'I':
+        return "sleeping";
+    case 'D':
+        return "waiting for the disk";
+    case 'T':
+        return "stopped";
+    case 't':
+        return "traced";
+    case 'Z':
+    case 'X':
+        return "exited";
+    default:
+        return "unknown";
+    }
+}
+
+static void write_detachment(struct session *session, const struct lw_watch_result *result)
+{
+    struct lw_report_detach detach = {
+        .pid = lw_watch_pid(session->watch),
+        .threads = result->detachment.threads,
+        .probes_removed = result->detachment.probes_removed,
+        .code_verified = result->code_verified,
+        .verified_bytes = result->verified_bytes,
+        .pause_ns = result->detachment.pause_ns,
+        .target_state = state_name(lw_watch_pid(session->watch)),
+    };
+    if (!result->released) {
+        lw_log(LW_LOG_ERROR, "process %d has threads that the kernel still shows as traced",
+               (int)detach.pid);
+        session->exit_code = LW_EXIT_FAILED;
+    }
+    if (!result->code_verified && strcmp(detach.target_state, "gone") != 0 &&
+        strcmp(detach.target_state, "exited") != 0)
+        session->exit_code = LW_EXIT_FAILED;
+    check_written(session, session->options->writer->detach(session->output.stream,
+                                                            &session->writing, &detach));
+}
+
+/* The target is let go first; everything that may be slow comes after. */
+static void finish(struct session *session)
+{
+    struct lw_watch_result result;
+    lw_watch_stop(session->watch, session->options->report.show_blocks, &result);
+    lw_status_line_clear(&session->status);
+    if (result.error) {
+        fail(session, result.error);
+        return;
+    }
+    if (!session->armed) {
+        if (!result.detached)
+            fail(session, lw_error_create(0, "%s ended before it had loaded an allocator",
+                                          session->options->command ? session->options->command[0]
+                                                                    : "the process"));
+        lw_snapshot_destroy(result.snapshot);
+        return;
+    }
+    if (result.snapshot && session->builder) {
+        write_report(session, result.snapshot, true);
+        if (session->exit_code == LW_EXIT_DONE && result.snapshot->totals.expired_blocks > 0)
+            session->exit_code = session->options->error_exitcode;
+    }
+    if (result.detached)
+        write_detachment(session, &result);
+    else
+        write_end(session, &result);
+    lw_snapshot_destroy(result.snapshot);
+}
+
+static lw_error *start(struct session *session)
+{
+    const struct lw_options *options = session->options;
+    lw_error *error = NULL;
+    if (!options->command) {
+        error = lw_process_check(options->pid);
+        if (!error)
+            error = open_output(session, options->pid);
+    }
+    if (!error)
+        error = take_signals(session);
+    if (error)
+        return error;
+    const struct lw_engine_options engine_options = {
+        .expire_ns = options->expire_ns,
+        .depth = options->depth,
+        .min_size = options->min_size,
+        .max_size = options->max_size,
+    };
+    struct lw_engine *engine = lw_trap_engine_create(&engine_options);
+    if (engine)
+        session->watch =
+            lw_watch_start(engine, options->pid, options->command, &session->original_mask);
+    return session->watch ? NULL : lw_error_create(ENOMEM, "cannot start the watch: %m");
+}
+
+int lw_session_run(const struct lw_options *options)
+{
+    struct session session = {.options = options, .signals = -1};
+    lw_error *error = start(&session);
+    if (error) {
+        fail(&session, error);
+    } else {
+        loop(&session);
+        finish(&session);
+    }
+    if (session.output_open) {
+        error = lw_output_close(&session.output);
+        if (error && session.exit_code != LW_EXIT_FAILED)
+            fail(&session, error);
+        else
+            lw_error_destroy(error);
+    }
+    lw_report_builder_destroy(session.builder);
+    lw_symbolizer_destroy(session.symbolizer);
+    lw_watch_destroy(session.watch);
+    if (session.signals >= 0)
+        close(session.signals);
+    return session.exit_code;
+}

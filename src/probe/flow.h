@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The control flow of one function, from its entry to every place where it ends. */
+#ifndef LEAKWATCH_PROBE_FLOW_H
+#define LEAKWATCH_PROBE_FLOW_H
+
+#include <stdbool.h>
+
+#include "leakwatch/probe/allocator.h"
+#include "leakwatch/target/elf_image.h"
+
+struct lw_address_list {
+    LW_VECTOR(uint64_t) list;
+};
+
+struct lw_flow_summary {
+    LW_VECTOR(struct lw_allocator_exit) exits;
+    bool calls_watched; /* calls or ends in another allocator function, directly or through the PLT
+                         */
+    bool ends_in_watched; /* may end in a jump to one */
+};
+
+/*
+ * Follows branches, and jumps into private code of the module (compilers move the cold part of a
+ * function away, and share tails). A jump through the PLT, to an exported function or through a
+ * register is not followed: it is an exit of the kind LW_EXIT_JUMP, unless it reaches an allocator
+ * function, whose own exits serve. Reads the file's bytes, so breakpoints are not in the way. 0 or
+ * a negative errno; all addresses are link-time.
+ */
+int lw_flow_walk(const struct lw_elf_image *image, uint64_t entry,
+                 const struct lw_address_list *watched, struct lw_flow_summary *summary);
+void lw_flow_summary_deinit(struct lw_flow_summary *summary);
+
+#endif

@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Builds a report from a snapshot: chooses stacks, sorts them, compares with the last report, names
+ * frames. */
+#include "leakwatch/report/report.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "leakwatch/base/clock.h"
+#include "leakwatch/base/vector.h"
+
+/* A line through (time, RSS) points, updated point by point (Welford), so that a watch of weeks
+ * costs no memory and does not lose digits to the size of the sums. */
+struct trend {
+    double count, mean_x, mean_y, xx, xy;
+};
+
+struct remembered {
+    uint64_t bytes, blocks;
+};
+
+struct lw_report_builder {
+    struct lw_report_options options;
+    struct lw_symbolizer *symbolizer;
+    struct lw_module_table *modules;
+
+    bool has_previous;
+    struct lw_ledger_totals totals; /* of the last report */
+    struct remembered *expired;     /* of the last report, by stack id (ids are dense) */
+    size_t expired_capacity;
+    struct trend rss;
+};
+
+struct lw_report_builder *lw_report_builder_create(const struct lw_report_options *options,
+                                                   struct lw_symbolizer *symbolizer,
+                                                   struct lw_module_table *modules)
+{
+    struct lw_report_builder *builder = calloc(1, sizeof(*builder));
+
+    if (!builder)
+        return NULL;
+    builder->options = *options;
+    builder->symbolizer = symbolizer;
+    builder->modules = modules;
+    return builder;
+}
+
+void lw_report_builder_destroy(struct lw_report_builder *builder)
+{
+    if (!builder)
+        return;
+    free(builder->expired);
+    free(builder);
+}
+
+static void trend_add(struct trend *trend, double x, double y)
+{
+    double dx = x - trend->mean_x;
+
+    trend->count += 1;
+    trend->mean_x += dx / trend->count;
+    trend->mean_y += (y - trend->mean_y) / trend->count;
+    trend->xx += dx * (x - trend->mean_x);
+    trend->xy += dx * (y - trend->mean_y);
+}
+
+/* RSS against time. A summary only looks: its point is not kept. */
+static void add_rss(struct lw_report_builder *builder, struct lw_report *report)
+{
+    const struct lw_report_context *context = &report->context;
+    struct trend trend = builder->rss;
+
+    if (context->rss_bytes != 0)
+        trend_add(&trend, (double)context->elapsed_ns / LW_NS_PER_SECOND,
+                  (double)context->rss_bytes);
+    if (!context->summary)
+        builder->rss = trend;
+    if (trend.count < 2 || trend.xx <= 0)
+        return;
+    report->has_rss_trend = true;
+    double slope = trend.xy / trend.xx * 60;
+    /* two points a microsecond apart can make any slope: keep within what int64_t holds */
+    if (slope > 9.0e18)
+        slope = 9.0e18;
+    if (slope < -9.0e18)
+        slope = -9.0e18;
+    report->rss_per_minute = (int64_t)(slope + (slope < 0 ? -0.5 : 0.5));
+}
+
+static struct remembered previous_of(const struct lw_report_builder *builder, uint32_t id,
+                                     bool summary)
+{
+    if (summary || id >= builder->expired_capacity)
+        return (struct remembered){0};
+    return builder->expired[id];
+}
+
+static bool has_something_to_say(const struct lw_stack_stats *stats, bool summary)
+{
+    if (stats->expired_blocks > 0)
+        return true;
+    return summary && (stats->live_blocks > 0 || stats->late_frees > 0);
+}
+
+/* Unsigned subtraction wraps and the conversion back is the signed difference. */
+static int64_t difference(uint64_t now, uint64_t before)
+{
+    return (int64_t)(now - before);
+}
+
+static int choose_stacks(const struct lw_report_builder *builder,
+                         const struct lw_snapshot *snapshot, struct lw_report *report)
+{
+    bool summary = report->context.summary;
+
+    report->stacks = calloc(snapshot->stack_count + 1, sizeof(*report->stacks));
+    if (!report->stacks)
+        return -ENOMEM;
+    for (size_t i = 0; i < snapshot->stack_count; i++) {
+        const struct lw_snapshot_stack *facts = &snapshot->stacks[i];
+
+        if (!has_something_to_say(&facts->stats, summary))
+            continue;
+        struct lw_report_stack *stack = &report->stacks[report->stack_count++];
+        struct remembered before = previous_of(builder, facts->stack->id, summary);
+
+        stack->id = facts->stack->id;
+        stack->facts = *facts;
+        stack->delta_bytes = difference(facts->stats.expired_bytes, before.bytes);
+        stack->delta_blocks = difference(facts->stats.expired_blocks, before.blocks);
+        if (builder->options.show_blocks && snapshot->blocks && facts->block_count > 0) {
+            stack->blocks = snapshot->blocks + facts->first_block;
+            stack->block_count = facts->block_count;
+        }
+    }
+    report->stack_total = report->stack_count;
+    return 0;
+}
+
+static uint64_t sort_key(const struct lw_report_stack *stack, enum lw_report_sort sort)
+{
+    switch (sort) {
+    case LW_SORT_BLOCKS:
+        return stack->facts.stats.expired_blocks;
+    case LW_SORT_AGE:
+        return stack->facts.expired_oldest_ns;
+    case LW_SORT_GROWTH: /* signed order as unsigned order */
+        return (uint64_t)stack->delta_bytes ^ (1ull << 63);
+    case LW_SORT_BYTES:
+        break;
+    }
+    return stack->facts.stats.expired_bytes;
+}
+
+/* Among stacks that the key holds equal; only a summary has stacks with nothing expired. */
+static uint64_t live_key(const struct lw_report_stack *stack, enum lw_report_sort sort)
+{
+    if (sort == LW_SORT_BLOCKS)
+        return stack->facts.stats.live_blocks;
+    if (sort == LW_SORT_AGE)
+        return stack->facts.live_oldest_ns;
+    return stack->facts.stats.live_bytes;
+}
+
+struct sort_order {
+    enum lw_report_sort sort;
+    bool summary;
+};
+
+static int compare_stacks(const void *left, const void *right, void *data)
+{
+    const struct lw_report_stack *a = left, *b = right;
+    const struct sort_order *order = data;
+    uint64_t key_a = sort_key(a, order->sort), key_b = sort_key(b, order->sort);
+
+    if (key_a == key_b && order->summary) {
+        key_a = live_key(a, order->sort);
+        key_b = live_key(b, order->sort);
+    }
+    if (key_a != key_b)
+        return key_a > key_b ? -1 : 1;
+    return a->id < b->id ? -1 : a->id > b->id;
+}
+
+static void sort_and_cut(const struct lw_report_builder *builder, struct lw_report *report)
+{
+    struct sort_order order = {builder->options.sort, report->context.summary};
+    size_t top = builder->options.top;
+
+    qsort_r(report->stacks, report->stack_count, sizeof(*report->stacks), compare_stacks, &order);
+    if (top == 0 || report->stack_count <= top)
+        return;
+    for (size_t i = top; i < report->stack_count; i++) {
+        report->cut_bytes += report->stacks[i].facts.stats.expired_bytes;
+        report->cut_blocks += report->stacks[i].facts.stats.expired_blocks;
+    }
+    report->stack_count = top;
+}
+
+typedef LW_VECTOR(struct lw_report_frame) frame_vector;
+
+/* One frame of the stack becomes one or more of the report: inlined functions are frames of their
+ * own. */
+static int name_frame(struct lw_report_builder *builder, const struct lw_frame *frame,
+                      frame_vector *frames)
+{
+    static const struct lw_symbol unknown;
+    const struct lw_symbol *symbols = &unknown;
+    size_t count = 1;
+    struct lw_report_frame named = {.offset = frame->offset, .address = frame->offset};
+    const struct lw_module *module = builder->modules && frame->module != 0
+                                         ? lw_module_table_get(builder->modules, frame->module)
+                                         : NULL;
+
+    if (module) {
+        named.module = module->name;
+        named.module_path = module->path;
+        named.address = module->bias + frame->offset;
+        if (builder->symbolizer)
+            count = lw_symbolizer_resolve(builder->symbolizer, frame->module, frame->offset,
+                                          frame->is_return, &symbols);
+    }
+    for (size_t i = 0; i < count; i++) {
+        named.function = symbols[i].function;
+        named.function_offset = symbols[i].offset;
+        named.file = symbols[i].file;
+        named.line = symbols[i].file ? symbols[i].line : 0;
+        named.inlined = symbols[i].inlined;
+        int result = lw_vector_push(frames, named);
+        if (result != 0)
+            return result;
+    }
+    return 0;
+}
+
+static int name_stacks(struct lw_report_builder *builder, struct lw_report *report)
+{
+    for (size_t i = 0; i < report->stack_count; i++) {
+        struct lw_report_stack *stack = &report->stacks[i];
+        const struct lw_stack *raw = stack->facts.stack;
+        frame_vector frames = {0};
+        int result = 0;
+
+        for (uint32_t depth = 0; depth < raw->depth && result == 0; depth++)
+            result = name_frame(builder, &raw->frames[depth], &frames);
+        stack->frames = frames.items; /* the report owns them even when it fails */
+        stack->frame_count = frames.count;
+        if (result != 0)
+            return result;
+    }
+    return 0;
+}
+
+/* Makes room to remember every stack of the snapshot; done first, so that a report which fails
+ * leaves the builder as it was. */
+static int reserve_memory(struct lw_report_builder *builder, const struct lw_snapshot *snapshot)
+{
+    size_t needed = 1;
+
+    for (size_t i = 0; i < snapshot->stack_count; i++)
+        if (snapshot->stacks[i].stack->id >= needed)
+            needed = (size_t)snapshot->stacks[i].stack->id + 1;
+    if (needed <= builder->expired_capacity)
+        return 0;
+    needed += needed / 2;
+    struct remembered *grown = realloc(builder->expired, needed * sizeof(*grown));
+    if (!grown)
+        return -ENOMEM;
+    memset(grown + builder->expired_capacity, 0,
+           (needed - builder->expired_capacity) * sizeof(*grown));
+    builder->expired = grown;
+    builder->expired_capacity = needed;
+    return 0;
+}
+
+static void remember(struct lw_report_builder *builder, const struct lw_snapshot *snapshot)
+{
+    for (size_t i = 0; i < snapshot->stack_count; i++) {
+        const struct lw_snapshot_stack *stack = &snapshot->stacks[i];
+
+        builder->expired[stack->stack->id] =
+            (struct remembered){stack->stats.expired_bytes, stack->stats.expired_blocks};
+    }
+    builder->totals = snapshot->totals;
+    builder->has_previous = true;
+}
+
+static void compare_totals(const struct lw_report_builder *builder, struct lw_report *report)
+{
+    struct lw_ledger_totals before = {0};
+
+    report->has_previous = builder->has_previous && !report->context.summary;
+    if (report->has_previous)
+        before = builder->totals;
+    report->delta_live_bytes = difference(report->totals.live_bytes, before.live_bytes);
+    report->delta_expired_bytes = difference(report->totals.expired_bytes, before.expired_bytes);
+    report->delta_expired_blocks = difference(report->totals.expired_blocks, before.expired_blocks);
+}
+
+struct lw_report *lw_report_build(struct lw_report_builder *builder,
+                                  const struct lw_snapshot *snapshot,
+                                  const struct lw_report_context *context)
+{
+    struct lw_report *report = calloc(1, sizeof(*report));
+
+    if (!report)
+        return NULL;
+    report->context = *context;
+    report->expire_ns = snapshot->expire_ns;
+    report->totals = snapshot->totals;
+    report->events = snapshot->events;
+    report->losses = snapshot->losses;
+    if (reserve_memory(builder, snapshot) != 0 || choose_stacks(builder, snapshot, report) != 0)
+        goto fail;
+    sort_and_cut(builder, report);
+    if (name_stacks(builder, report) != 0)
+        goto fail;
+    compare_totals(builder, report);
+    add_rss(builder, report);
+    if (!context->summary)
+        remember(builder, snapshot);
+    return report;
+
+fail:
+    lw_report_destroy(report);
+    return NULL;
+}
+
+void lw_report_destroy(struct lw_report *report)
+{
+    if (!report)
+        return;
+    for (size_t i = 0; i < report->stack_count; i++)
+        free(report->stacks[i].frames);
+    free(report->stacks);
+    free(report);
+}

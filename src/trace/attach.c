@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Becoming the tracer: of every thread of a running process, or of a command that is started. */
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "leakwatch/base/cleanup.h"
+#include "leakwatch/base/clock.h"
+#include "leakwatch/target/process.h"
+#include "threads.h"
+
+#define SIGTRAP_BIT (1ull << (SIGTRAP - 1))
+/* glibc blocks every signal, its own among them, for moments only; programs cannot block that one.
+ */
+#define SIGCANCEL_BIT (1ull << (32 - 1))
+
+void lw_tracer_init(struct lw_tracer *tracer, pid_t pid, struct lw_memory *memory,
+                    struct lw_breakpoint_table *breakpoints)
+{
+    *tracer = (struct lw_tracer){
+        .pid = pid,
+        .self = pthread_self(),
+        .memory = memory,
+        .breakpoints = breakpoints,
+    };
+}
+
+void lw_tracer_deinit(struct lw_tracer *tracer)
+{
+    while (tracer->threads.count > 0)
+        lw_threads_remove(tracer, tracer->threads.items[tracer->threads.count - 1]);
+    lw_vector_deinit(&tracer->threads);
+    lw_map_deinit(&tracer->by_tid);
+}
+
+struct lw_thread *lw_tracer_thread(const struct lw_tracer *tracer, pid_t tid)
+{
+    uint64_t value;
+    if (!lw_map_get(&tracer->by_tid, (uint64_t)tid, &value))
+        return NULL;
+    return (struct lw_thread *)(uintptr_t)value;
+}
+
+/* 1: attached now; 0: gone, or attached before. */
+static int seize_thread(struct lw_tracer *tracer, pid_t tid, lw_error **error)
+{
+    if (lw_tracer_thread(tracer, tid))
+        return 0;
+    struct lw_task_status status;
+    if (lw_task_status_read(tracer->pid, tid, &status) != 0 || status.state == 'Z' ||
+        status.state == 'X')
+        return 0; /* a main thread that has ended stays in the list, and cannot be attached */
+    struct lw_thread *thread = lw_threads_add(tracer, tid);
+    if (!thread) {
+        *error = lw_error_create(ENOMEM, "out of memory while attaching to process %d",
+                                 (int)tracer->pid);
+        return 0;
+    }
+    thread->blocks_sigtrap =
+        (status.signals_blocked & SIGTRAP_BIT) && !(status.signals_blocked & SIGCANCEL_BIT);
+    int result = lw_ptrace_seize(tid);
+    if (result == 0)
+        return 1;
+    lw_threads_remove(tracer, thread);
+    /* A thread that one already attached has created meanwhile is attached by the kernel. */
+    if (lw_task_status_read(tracer->pid, tid, &status) != 0 || status.state == 'Z' ||
+        status.state == 'X' || status.tracer == gettid())
+        return 0;
+    if (result == -EPERM)
+        *error = lw_process_explain_eperm(tracer->pid);
+    else if (result != -ESRCH)
+        *error = lw_error_create(-result, "cannot attach to thread %d of process %d: %s", (int)tid,
+                                 (int)tracer->pid, strerror(-result));
+    return 0;
+}
+
+/* Attaches what the task directory lists; the number of threads that were new. */
+static lw_error *seize_listed(struct lw_tracer *tracer, unsigned *added)
+{
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/%d/task", (int)tracer->pid);
+    lw_auto_closedir DIR *directory = opendir(path);
+    if (!directory)
+        return lw_error_create(errno, "process %d has ended", (int)tracer->pid);
+    lw_error *error = NULL;
+    const struct dirent *entry;
+    while (!error && (entry = readdir(directory)))
+        if (isdigit((unsigned char)entry->d_name[0]))
+            *added += (unsigned)seize_thread(tracer, (pid_t)atoi(entry->d_name), &error);
+    return error;
+}
+
+lw_error *lw_tracer_seize(struct lw_tracer *tracer)
+{
+    /* A thread may be created while the directory is read. Once two readings in a row have found
+     * nothing new, every thread is attached, and the kernel attaches those that they create. */
+    for (int stable = 0; stable < 2;) {
+        unsigned added = 0;
+        lw_error *error = seize_listed(tracer, &added);
+        if (error)
+            return error;
+        stable = added == 0 ? stable + 1 : 0;
+    }
+    if (tracer->threads.count == 0)
+        return lw_error_create(ESRCH, "process %d has ended", (int)tracer->pid);
+    return NULL;
+}
+
+/* The child's side of lw_tracer_spawn. */
+static void run_child(char *const argv[], const sigset_t *mask, int go, int report)
+{
+    char byte;
+    if (read(go, &byte, 1) != 1)
+        _exit(127);
+    sigprocmask(SIG_SETMASK, mask, NULL);
+    execvp(argv[0], argv);
+    int error = errno;
+    if (write(report, &error, sizeof(error)) != sizeof(error))
+        _exit(126);
+    _exit(127);
+}
+
+/* Waits until the child stands at its new program's first instruction. */
+static lw_error *await_exec(struct lw_tracer *tracer, const char *name)
+{
+    const uint64_t deadline = lw_clock_now() + 30 * LW_NS_PER_SECOND;
+    for (;;) {
+        struct lw_stop stop = lw_tracer_next(tracer, deadline);
+        if (stop.kind == LW_STOP_NONE && lw_clock_now() < deadline)
+            continue;
+        if (stop.kind == LW_STOP_NONE || stop.kind == LW_STOP_NOBODY)
+            return lw_error_create(ETIMEDOUT, "%s did not start", name);
+        enum lw_trace_outcome outcome = lw_tracer_dispatch(tracer, &stop);
+        if (outcome == LW_TRACE_EXEC)
+            return NULL;
+        if (outcome == LW_TRACE_EXITED)
+            return lw_error_create(0, "%s ended before it started", name);
+    }
+}
+
+lw_error *lw_tracer_spawn(struct lw_tracer *tracer, char *const argv[], const sigset_t *mask)
+{
+    int go[2], report[2];
+    if (pipe2(go, O_CLOEXEC) != 0)
+        return lw_error_create(errno, "cannot make a pipe: %m");
+    lw_auto_close int go_read = go[0], go_write = go[1];
+    if (pipe2(report, O_CLOEXEC) != 0) {
+        close(go_write);
+        return lw_error_create(errno, "cannot make a pipe: %m");
+    }
+    lw_auto_close int report_read = report[0];
+    pid_t pid = fork();
+    if (pid == 0)
+        run_child(argv, mask, go_read, report[1]);
+    close(report[1]);
+    lw_error *error = NULL;
+    if (pid < 0) {
+        error = lw_error_create(errno, "cannot start %s: %m", argv[0]);
+    } else {
+        tracer->pid = pid;
+        error = lw_tracer_seize(tracer);
+        if (!error && write(go_write, "x", 1) != 1)
+            error = lw_error_create(errno, "cannot start %s: %m", argv[0]);
+    }
+    close(go_write); /* without the byte, the child ends by itself */
+    int exec_errno;
+    if (!error && read(report_read, &exec_errno, sizeof(exec_errno)) == sizeof(exec_errno)) {
+        error = lw_error_create(exec_errno, "cannot run %s: %s", argv[0], strerror(exec_errno));
+    }
+    return error ? error : await_exec(tracer, argv[0]);
+}

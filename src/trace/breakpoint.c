@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The breakpoint table. */
+#include "leakwatch/trace/breakpoint.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "leakwatch/arch/instruction.h"
+#include "leakwatch/base/cleanup.h"
+#include "leakwatch/base/map.h"
+#include "leakwatch/base/vector.h"
+#include "padding.h"
+
+#define PAGE_SIZE 4096ull
+
+struct lw_displacement {
+    uint32_t module; /* 0: code that belongs to none */
+    uint8_t original[LW_BREAKPOINT_SIZE];
+    struct lw_displaced code;
+};
+
+struct lw_breakpoint_table {
+    struct lw_memory *memory;
+    struct lw_module_table *modules;
+    LW_VECTOR(struct lw_breakpoint *) sorted; /* by address */
+    struct lw_map rewinds;                    /* every pc in a copy -> its breakpoint */
+    struct lw_padding_list paddings;
+};
+
+struct lw_breakpoint_table *lw_breakpoint_table_create(struct lw_memory *memory,
+                                                       struct lw_module_table *modules)
+{
+    struct lw_breakpoint_table *table = calloc(1, sizeof(*table));
+    if (table) {
+        table->memory = memory;
+        table->modules = modules;
+    }
+    return table;
+}
+
+static void destroy_breakpoint(struct lw_breakpoint *breakpoint)
+{
+    if (breakpoint)
+        free(breakpoint->displacement);
+    free(breakpoint);
+}
+
+LW_DEFINE_CLEANUP(cleanup_breakpoint, struct lw_breakpoint *, destroy_breakpoint, NULL)
+
+void lw_breakpoint_table_destroy(struct lw_breakpoint_table *table)
+{
+    if (!table)
+        return;
+    lw_vector_for_each (item, &table->sorted)
+        destroy_breakpoint(*item);
+    lw_vector_deinit(&table->sorted);
+    lw_map_deinit(&table->rewinds);
+    lw_padding_list_deinit(&table->paddings);
+    free(table);
+}
+
+/* Index of the first breakpoint at or above the address. */
+static size_t lower_bound(const struct lw_breakpoint_table *table, uint64_t address)
+{
+    size_t low = 0, high = table->sorted.count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (table->sorted.items[middle]->address < address)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+struct lw_breakpoint *lw_breakpoint_find(const struct lw_breakpoint_table *table, uint64_t address)
+{
+    size_t index = lower_bound(table, address);
+    if (index == table->sorted.count || table->sorted.items[index]->address != address)
+        return NULL;
+    return table->sorted.items[index];
+}
+
+struct lw_breakpoint *lw_breakpoint_hit(const struct lw_breakpoint_table *table, uint64_t pc)
+{
+    return lw_breakpoint_find(table, pc - LW_BREAKPOINT_SIZE);
+}
+
+bool lw_breakpoint_rewind(const struct lw_breakpoint_table *table, uint64_t pc, uint64_t *address,
+                          unsigned *stack)
+{
+    uint64_t value;
+    if (!lw_map_get(&table->rewinds, pc, &value))
+        return false;
+    const struct lw_breakpoint *breakpoint = (const struct lw_breakpoint *)(uintptr_t)value;
+    const struct lw_displaced *code = &breakpoint->displacement->code;
+    for (unsigned i = 0; i < code->rewind_count; i++) {
+        if (breakpoint->copy + code->rewind[i].offset == pc) {
+            *address = code->rewind[i].address;
+            *stack = code->rewind[i].stack;
+            return true;
+        }
+    }
+    return false;
+}
+
+static uint32_t module_at(const struct lw_breakpoint_table *table, uint64_t address)
+{
+    const struct lw_module *module = lw_module_table_find(table->modules, address);
+    return module ? module->id : 0;
+}
+
+/* The program's own bytes at an address, checked against the file where there is one. */
+static int read_instruction(struct lw_breakpoint_table *table, uint64_t address, uint8_t *bytes,
+                            size_t *size)
+{
+    ssize_t n = table->memory->read(table->memory, address, bytes, LW_INSTRUCTION_MAX);
+    if (n < LW_BREAKPOINT_SIZE)
+        return -EFAULT;
+    *size = (size_t)n;
+    lw_breakpoint_mask(table, address, bytes, *size);
+
+    const struct lw_module *module = lw_module_table_find(table->modules, address);
+    if (!module || !module->image)
+        return 0;
+    uint8_t in_file[LW_INSTRUCTION_MAX];
+    struct lw_instruction instruction;
+    size_t file_size =
+        lw_elf_image_read(module->image, address - module->bias, in_file, sizeof(in_file));
+    if (!lw_instruction_decode(in_file, file_size, address, &instruction))
+        return -ENOTSUP;
+    if (*size < instruction.length || memcmp(bytes, in_file, instruction.length) != 0)
+        return -EBUSY;
+    return 0;
+}
+
+/* Gives the copy a place in this padding, when it fits and is in reach. */
+static int place_copy(struct lw_breakpoint_table *table, struct lw_padding *padding,
+                      struct lw_breakpoint *breakpoint, const uint8_t *bytes, size_t size)
+{
+    uint64_t to = padding->start + padding->used;
+    struct lw_displaced *code = &breakpoint->displacement->code;
+    int error = lw_instruction_displace(bytes, size, breakpoint->address, to, code);
+    if (error)
+        return error;
+    if (to + code->size > padding->end)
+        return -ENOSPC;
+    error = lw_padding_open(padding, table->modules, table->memory);
+    if (!error)
+        error = lw_memory_write(table->memory, to, code->code, code->size);
+    for (unsigned i = 0; !error && i < code->rewind_count; i++)
+        error = lw_map_set(&table->rewinds, to + code->rewind[i].offset, (uintptr_t)breakpoint);
+    if (error)
+        return error;
+    breakpoint->copy = to;
+    for (unsigned i = 0; i < code->rewind_count; i++)
+        breakpoint->is_short |= code->rewind[i].address == breakpoint->address + LW_BREAKPOINT_SIZE;
+    padding->used += code->size;
+    return 0;
+}
+
+static int find_room(struct lw_breakpoint_table *table, struct lw_breakpoint *breakpoint,
+                     const uint8_t *bytes, size_t size)
+{
+    int error = lw_padding_discover(&table->paddings, table->modules);
+    if (error)
+        return error;
+    uint32_t own = breakpoint->displacement->module;
+    error = -ENOSPC;
+    for (int borrowed = 0; borrowed <= 1; borrowed++) {
+        lw_vector_for_each (padding, &table->paddings.list) {
+            if (borrowed ? !padding->lends || padding->module == own : padding->module != own)
+                continue;
+            error = place_copy(table, padding, breakpoint, bytes, size);
+            if (error == 0 || error == -ENOTSUP || error == -ENOMEM)
+                return error;
+        }
+    }
+    return error == -EBUSY ? -EBUSY : -ENOSPC;
+}
+
+static int insert_sorted(struct lw_breakpoint_table *table, struct lw_breakpoint *breakpoint)
+{
+    int error = lw_vector_push(&table->sorted, breakpoint);
+    if (error)
+        return error;
+    struct lw_breakpoint **items = table->sorted.items;
+    size_t index = table->sorted.count - 1;
+    for (; index > 0 && items[index - 1]->address > breakpoint->address; index--)
+        items[index] = items[index - 1];
+    items[index] = breakpoint;
+    return 0;
+}
+
+static int create_breakpoint(struct lw_breakpoint_table *table, uint64_t address,
+                             struct lw_breakpoint **created)
+{
+    LW_CLEANUP(cleanup_breakpoint)
+    struct lw_breakpoint *breakpoint = calloc(1, sizeof(*breakpoint));
+    if (breakpoint)
+        breakpoint->displacement = calloc(1, sizeof(*breakpoint->displacement));
+    if (!breakpoint || !breakpoint->displacement)
+        return -ENOMEM;
+    breakpoint->address = address;
+    breakpoint->displacement->module = module_at(table, address);
+
+    uint8_t bytes[LW_INSTRUCTION_MAX];
+    size_t size = 0;
+    int error = read_instruction(table, address, bytes, &size);
+    if (error)
+        return error;
+    memcpy(breakpoint->displacement->original, bytes, LW_BREAKPOINT_SIZE);
+    error = insert_sorted(table, breakpoint);
+    if (error)
+        return error;
+    error = find_room(table, breakpoint, bytes, size);
+    if (error) {
+        size_t index = lower_bound(table, address);
+        memmove(&table->sorted.items[index], &table->sorted.items[index + 1],
+                (--table->sorted.count - index) * sizeof(*table->sorted.items));
+        return error;
+    }
+    *created = lw_take_pointer(breakpoint);
+    return 0;
+}
+
+int lw_breakpoint_plant(struct lw_breakpoint_table *table, uint64_t address, void *owner,
+                        struct lw_breakpoint **breakpoint)
+{
+    struct lw_breakpoint *found = lw_breakpoint_find(table, address);
+    if (!found) {
+        int error = create_breakpoint(table, address, &found);
+        if (error)
+            return error;
+    }
+    if (!found->planted) {
+        int error =
+            lw_memory_write(table->memory, address, lw_breakpoint_instruction, LW_BREAKPOINT_SIZE);
+        if (error)
+            return error;
+        found->planted = true;
+    }
+    if (owner)
+        found->owner = owner;
+    *breakpoint = found;
+    return 0;
+}
+
+int lw_breakpoint_lift(struct lw_breakpoint_table *table, struct lw_breakpoint *breakpoint)
+{
+    if (!breakpoint->planted)
+        return 0;
+    int error = lw_memory_write(table->memory, breakpoint->address,
+                                breakpoint->displacement->original, LW_BREAKPOINT_SIZE);
+    if (!error)
+        breakpoint->planted = false;
+    return error;
+}
+
+static void forget(struct lw_breakpoint_table *table, struct lw_breakpoint *breakpoint)
+{
+    const struct lw_displaced *code = &breakpoint->displacement->code;
+    for (unsigned i = 0; i < code->rewind_count; i++)
+        lw_map_remove(&table->rewinds, breakpoint->copy + code->rewind[i].offset, NULL);
+    destroy_breakpoint(breakpoint);
+}
+
+void lw_breakpoint_table_forget_unmapped(struct lw_breakpoint_table *table)
+{
+    size_t kept = 0;
+    lw_vector_for_each (item, &table->sorted) {
+        uint32_t module = (*item)->displacement->module;
+        if (module == 0 || module_at(table, (*item)->address) == module)
+            table->sorted.items[kept++] = *item;
+        else
+            forget(table, *item);
+    }
+    table->sorted.count = kept;
+    /* Paddings of those modules are dropped when room is next looked for. */
+}
+
+/* Copies the part of `bytes` (at `address`) that overlaps [start, start + size) into the buffer
+ * there. */
+static void overlay(uint64_t address, const uint8_t *bytes, size_t count, uint64_t start,
+                    uint8_t *buffer, size_t size)
+{
+    uint64_t low = address > start ? address : start;
+    uint64_t high = address + count < start + size ? address + count : start + size;
+    if (low < high)
+        memcpy(buffer + (low - start), bytes + (low - address), high - low);
+}
+
+void lw_breakpoint_mask(const struct lw_breakpoint_table *table, uint64_t address, void *buffer,
+                        size_t size)
+{
+    size_t index =
+        lower_bound(table, address >= LW_BREAKPOINT_SIZE ? address - LW_BREAKPOINT_SIZE + 1 : 0);
+    for (; index < table->sorted.count; index++) {
+        const struct lw_breakpoint *breakpoint = table->sorted.items[index];
+        if (breakpoint->address >= address + size)
+            break;
+        if (breakpoint->planted)
+            overlay(breakpoint->address, breakpoint->displacement->original, LW_BREAKPOINT_SIZE,
+                    address, buffer, size);
+    }
+    lw_vector_for_each (padding, &table->paddings.list)
+        if (padding->original)
+            overlay(padding->start, padding->original, padding->used, address, buffer, size);
+}
+
+static int write_originals(const struct lw_breakpoint_table *table, struct lw_memory *memory)
+{
+    int result = 0;
+    lw_vector_for_each (item, &table->sorted) {
+        const struct lw_breakpoint *breakpoint = *item;
+        if (!breakpoint->planted)
+            continue;
+        int error = lw_memory_write(memory, breakpoint->address, breakpoint->displacement->original,
+                                    LW_BREAKPOINT_SIZE);
+        if (error)
+            result = error; /* go on: the others must come out all the same */
+    }
+    return result;
+}
+
+static int write_paddings(const struct lw_breakpoint_table *table, struct lw_memory *memory)
+{
+    int result = 0;
+    lw_vector_for_each (padding, &table->paddings.list) {
+        if (!padding->original)
+            continue;
+        int error = lw_memory_write(memory, padding->start, padding->original, padding->used);
+        if (error)
+            result = error;
+    }
+    return result;
+}
+
+int lw_breakpoint_table_lift_all(struct lw_breakpoint_table *table)
+{
+    int error = write_originals(table, table->memory);
+    int lifted = 0;
+    lw_vector_for_each (item, &table->sorted) {
+        lifted += (*item)->planted;
+        (*item)->planted = false;
+    }
+    return error ? error : lifted;
+}
+
+int lw_breakpoint_table_restore_padding(struct lw_breakpoint_table *table)
+{
+    return write_paddings(table, table->memory);
+}
+
+int lw_breakpoint_table_clean_copy(const struct lw_breakpoint_table *table, struct lw_memory *child)
+{
+    int error = write_originals(table, child);
+    int padding_error = write_paddings(table, child);
+    return error ? error : padding_error;
+}
+
+/* Compares the page of code that holds the address with the file, or what of it the segment has. */
+static bool verify_page(const struct lw_breakpoint_table *table, uint64_t address, size_t *bytes)
+{
+    const struct lw_module *module = lw_module_table_find(table->modules, address);
+    if (!module || !module->image)
+        return true; /* no file to compare with: code made at run time, or unmapped since */
+    uint8_t in_file[PAGE_SIZE], in_memory[PAGE_SIZE];
+    uint64_t start = address & ~(PAGE_SIZE - 1);
+    size_t size = lw_elf_image_read(module->image, start - module->bias, in_file, sizeof(in_file));
+    if (size == 0 || lw_memory_read_all(table->memory, start, in_memory, size) != 0)
+        return false;
+    *bytes += size;
+    return memcmp(in_file, in_memory, size) == 0;
+}
+
+static bool verify_padding(const struct lw_breakpoint_table *table,
+                           const struct lw_padding *padding, size_t *bytes)
+{
+    size_t size = padding->end - padding->start;
+    lw_auto_free uint8_t *in_file = malloc(size);
+    lw_auto_free uint8_t *in_memory = malloc(size);
+    if (!in_file || !in_memory || lw_padding_read_file(padding, table->modules, in_file) != 0 ||
+        lw_memory_read_all(table->memory, padding->start, in_memory, size) != 0)
+        return false;
+    *bytes += size;
+    return memcmp(in_file, in_memory, size) == 0;
+}
+
+bool lw_breakpoint_table_verify(const struct lw_breakpoint_table *table, size_t *bytes)
+{
+    bool equal = true;
+    size_t compared = 0;
+    uint64_t last_page = UINT64_MAX;
+    lw_vector_for_each (item, &table->sorted) {
+        uint64_t page = (*item)->address / PAGE_SIZE;
+        if (page != last_page)
+            equal &= verify_page(table, (*item)->address, &compared);
+        last_page = page;
+    }
+    lw_vector_for_each (padding, &table->paddings.list)
+        if (padding->original)
+            equal &= verify_padding(table, padding, &compared);
+    if (bytes)
+        *bytes = compared;
+    return equal;
+}
+
+static ssize_t masked_read(struct lw_memory *memory, uint64_t address, void *buffer, size_t size)
+{
+    struct lw_masked_memory *masked = (struct lw_masked_memory *)memory;
+    ssize_t n = masked->underlying->read(masked->underlying, address, buffer, size);
+    if (n > 0)
+        lw_breakpoint_mask(masked->table, address, buffer, (size_t)n);
+    return n;
+}
+
+static int masked_write(struct lw_memory *memory, uint64_t address, const void *buffer, size_t size)
+{
+    (void)memory, (void)address, (void)buffer, (void)size;
+    return -EACCES;
+}
+
+void lw_masked_memory_init(struct lw_masked_memory *masked, struct lw_memory *underlying,
+                           const struct lw_breakpoint_table *table)
+{
+    masked->memory = (struct lw_memory){.read = masked_read, .write = masked_write};
+    masked->underlying = underlying;
+    masked->table = table;
+}

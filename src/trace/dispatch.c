@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A tracer's duty at each kind of stop (ptrace(2)), and breakpoint hits. */
+#include <errno.h>
+#include <signal.h>
+#include <sys/ptrace.h>
+
+#include "leakwatch/arch/instruction.h"
+#include "leakwatch/base/log.h"
+#include "leakwatch/target/process.h"
+#include "threads.h"
+
+static bool is_ignored_by_default(int signal)
+{
+    return signal == SIGCHLD || signal == SIGURG || signal == SIGWINCH || signal == SIGCONT;
+}
+
+/* Would the kernel have thrown this signal away, had the thread not been traced? */
+static bool is_ignored(const struct lw_tracer *tracer, pid_t tid, int signal)
+{
+    struct lw_task_status status;
+    if (lw_task_status_read(tracer->pid, tid, &status) != 0)
+        return false;
+    const uint64_t bit = 1ull << (signal - 1);
+    return (status.signals_ignored & bit) ||
+           (!(status.signals_caught & bit) && is_ignored_by_default(signal));
+}
+
+/*
+ * signal-delivery-stop. The thread may stand in a copy; the handler's frame must not point there,
+ * so it is put back before the breakpoint, and will hit it a second time after the handler. A
+ * signal that is ignored would not even have woken an untraced thread: the system call that it
+ * broke off is made again.
+ */
+static void deliver_signal(struct lw_tracer *tracer, struct lw_thread *thread, int signal)
+{
+    struct lw_registers registers;
+    if (lw_threads_rewind(tracer, thread->tid, &registers)) {
+        thread->replaying = lw_breakpoint_find(tracer->breakpoints, lw_registers_pc(&registers));
+        thread->replay = registers;
+    } else if (is_ignored(tracer, thread->tid, signal) &&
+               lw_registers_read(thread->tid, &registers) == 0 &&
+               lw_registers_restart_interrupted(&registers)) {
+        lw_registers_write(thread->tid, &registers);
+    }
+    lw_ptrace_continue(tracer, thread->tid, signal);
+}
+
+/*
+ * Group-stop: PTRACE_LISTEN keeps the thread stopped as it would be untraced, and tells us of
+ * SIGCONT. Its registers cannot be reached any more then, so it leaves the copies now.
+ */
+static void enter_group_stop(struct lw_tracer *tracer, struct lw_thread *thread)
+{
+    struct lw_registers registers;
+    if (lw_threads_rewind(tracer, thread->tid, &registers)) {
+        thread->replaying = lw_breakpoint_find(tracer->breakpoints, lw_registers_pc(&registers));
+        thread->replay = registers;
+    }
+    thread->stopped = ptrace(PTRACE_LISTEN, thread->tid, NULL, NULL) == 0;
+}
+
+/* The creator is stopped in clone: its child is known by now or will be, and inherits its mask. */
+static void note_clone(struct lw_tracer *tracer, const struct lw_thread *creator)
+{
+    unsigned long tid;
+    if (ptrace(PTRACE_GETEVENTMSG, creator->tid, NULL, &tid) == 0) {
+        struct lw_thread *created = lw_tracer_thread(tracer, (pid_t)tid);
+        if (!created)
+            created = lw_threads_add(tracer, (pid_t)tid);
+        if (created)
+            created->blocks_sigtrap = creator->blocks_sigtrap;
+    }
+    lw_ptrace_continue(tracer, creator->tid, 0);
+}
+
+/* Everything of the old image is gone but the one thread, which has the process's id now. */
+static enum lw_trace_outcome note_exec(struct lw_tracer *tracer, const struct lw_stop *stop)
+{
+    struct lw_thread *thread = lw_tracer_thread(tracer, stop->tid);
+    if (stop->tid != tracer->pid) {
+        /* A vfork child's: it has memory of its own now, which never saw our breakpoints. */
+        if (thread)
+            lw_threads_remove(tracer, thread);
+        lw_ptrace_detach(stop->tid, 0);
+        return LW_TRACE_GOES_ON;
+    }
+    for (size_t i = tracer->threads.count; i-- > 0;)
+        if (tracer->threads.items[i]->tid != stop->tid && !tracer->threads.items[i]->foreign)
+            lw_threads_remove(tracer, tracer->threads.items[i]);
+    return LW_TRACE_EXEC;
+}
+
+static enum lw_trace_outcome note_end(struct lw_tracer *tracer, const struct lw_stop *stop)
+{
+    lw_threads_reap(stop->tid);
+    struct lw_thread *thread = lw_tracer_thread(tracer, stop->tid);
+    if (thread)
+        lw_threads_remove(tracer, thread);
+    /* The main thread's end is reported when it is the last: the process has ended with it. */
+    return stop->tid == tracer->pid ? LW_TRACE_EXITED : LW_TRACE_GOES_ON;
+}
+
+/* The thread behind a stop; NULL when it was a forked child, which has been released. */
+static struct lw_thread *thread_of(struct lw_tracer *tracer, const struct lw_stop *stop)
+{
+    struct lw_thread *thread = lw_tracer_thread(tracer, stop->tid);
+    bool foreign = false;
+    if (thread || lw_threads_release_child(tracer, stop->tid, &foreign))
+        return thread;
+    thread = lw_threads_add(tracer, stop->tid);
+    if (thread)
+        thread->foreign = foreign;
+    else
+        lw_ptrace_continue(tracer, stop->tid, stop->kind == LW_STOP_SIGNAL ? stop->signal : 0);
+    return thread;
+}
+
+enum lw_trace_outcome lw_tracer_dispatch(struct lw_tracer *tracer, const struct lw_stop *stop)
+{
+    if (stop->kind == LW_STOP_NONE)
+        return LW_TRACE_GOES_ON;
+    if (stop->kind == LW_STOP_NOBODY)
+        return LW_TRACE_EXITED;
+    if (stop->kind == LW_STOP_EXITED || stop->kind == LW_STOP_KILLED)
+        return note_end(tracer, stop);
+    if (stop->kind == LW_STOP_EXEC)
+        return note_exec(tracer, stop);
+
+    struct lw_thread *thread = thread_of(tracer, stop);
+    if (!thread)
+        return LW_TRACE_GOES_ON;
+    thread->stopped = false;
+    switch (stop->kind) {
+    case LW_STOP_SIGNAL:
+        deliver_signal(tracer, thread, stop->signal);
+        break;
+    case LW_STOP_GROUP:
+        enter_group_stop(tracer, thread);
+        break;
+    case LW_STOP_CLONE:
+        note_clone(tracer, thread);
+        break;
+    default:
+        lw_ptrace_continue(tracer, thread->tid, 0);
+        break;
+    }
+    return LW_TRACE_GOES_ON;
+}
+
+/*
+ * Did the kernel raise this SIGTRAP for our instruction? One that somebody sent can only be
+ * mistaken for it where a thread can stand behind the breakpoint without having run into it: after
+ * its copy of an instruction as short as the breakpoint has led back there. Asking costs as much as
+ * reading the pc.
+ */
+static bool is_trap(const struct lw_breakpoint *breakpoint, const struct lw_thread *thread)
+{
+    if (thread->passed != breakpoint)
+        return true;
+    pid_t tid = thread->tid;
+    siginfo_t info;
+    return ptrace(PTRACE_GETSIGINFO, tid, NULL, &info) == 0 && info.si_code > 0;
+}
+
+struct lw_breakpoint *lw_tracer_hit(struct lw_tracer *tracer, const struct lw_stop *stop,
+                                    struct lw_thread *thread, struct lw_registers *registers,
+                                    bool *again)
+{
+    if (stop->kind != LW_STOP_SIGNAL || stop->signal != SIGTRAP ||
+        lw_registers_read(stop->tid, registers) != 0)
+        return NULL;
+    struct lw_breakpoint *breakpoint =
+        lw_breakpoint_hit(tracer->breakpoints, lw_registers_pc(registers));
+    if (!breakpoint || !is_trap(breakpoint, thread))
+        return NULL;
+    lw_registers_set_pc(registers, breakpoint->address);
+    *again = thread->replaying && lw_registers_equal(registers, &thread->replay);
+    thread->replaying = false;
+    return breakpoint;
+}
+
+void lw_tracer_pass(struct lw_tracer *tracer, struct lw_thread *thread,
+                    const struct lw_breakpoint *breakpoint)
+{
+    uint64_t pc = breakpoint->planted ? breakpoint->copy : breakpoint->address;
+    thread->passed = breakpoint->is_short ? breakpoint : NULL;
+    lw_registers_write_pc(thread->tid, pc);
+    lw_threads_mend_mask(thread);
+    lw_ptrace_continue(tracer, thread->tid, 0);
+}
+
+void lw_tracer_resume(struct lw_tracer *tracer, pid_t tid)
+{
+    lw_ptrace_continue(tracer, tid, 0);
+}
+
+void lw_tracer_abandon(struct lw_tracer *tracer)
+{
+    struct lw_thread *thread = lw_tracer_thread(tracer, tracer->pid);
+    lw_ptrace_detach(tracer->pid, 0);
+    if (thread)
+        lw_threads_remove(tracer, thread);
+}

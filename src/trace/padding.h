@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The unused executable bytes behind a module's code, up to the end of its last page. */
+#ifndef LEAKWATCH_TRACE_PADDING_H
+#define LEAKWATCH_TRACE_PADDING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "leakwatch/base/vector.h"
+#include "leakwatch/target/memory.h"
+#include "leakwatch/target/module.h"
+
+/*
+ * The kernel maps whole pages: what follows an executable segment's last byte on its page is mapped
+ * executable, holds whatever the file has there, and is reached by no symbol, jump or unwind row.
+ */
+struct lw_padding {
+    uint32_t module;
+    bool lends;          /* to other modules: this one is never unloaded */
+    uint64_t start, end; /* in the target */
+    uint64_t file_offset;
+    uint64_t used;     /* bytes from start that were given out */
+    uint8_t *original; /* end - start bytes, read before the first use; NULL until then */
+};
+
+struct lw_padding_list {
+    LW_VECTOR(struct lw_padding) list; /* at most a few for each loaded module */
+};
+
+/* Lists the paddings of modules that were loaded since, drops those of modules that are gone. */
+int lw_padding_discover(struct lw_padding_list *paddings, struct lw_module_table *modules);
+void lw_padding_list_deinit(struct lw_padding_list *paddings);
+
+/* Makes the padding ready to be written: keeps its bytes. -EBUSY when they are not those of the
+ * file. */
+int lw_padding_open(struct lw_padding *padding, struct lw_module_table *modules,
+                    struct lw_memory *memory);
+
+/* The padding's bytes in the file; 0 or a negative errno. */
+int lw_padding_read_file(const struct lw_padding *padding, struct lw_module_table *modules,
+                         uint8_t *bytes);
+
+#endif

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The thread table, and ptrace requests with the errors that a tracer must expect. */
+#include "threads.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+
+#include "leakwatch/base/clock.h"
+#include "leakwatch/base/log.h"
+#include "leakwatch/target/process.h"
+
+#define SIGTRAP_BIT (1ull << (SIGTRAP - 1))
+
+int lw_ptrace_seize(pid_t tid)
+{
+    /* No PTRACE_O_EXITKILL: the target outlives us, whatever happens. */
+    const unsigned long options =
+        PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACEEXEC;
+    return ptrace(PTRACE_SEIZE, tid, NULL, options) == 0 ? 0 : -errno;
+}
+
+struct lw_thread *lw_threads_add(struct lw_tracer *tracer, pid_t tid)
+{
+    struct lw_thread *thread = calloc(1, sizeof(*thread));
+    if (!thread)
+        return NULL;
+    thread->tid = tid;
+    if (lw_vector_push(&tracer->threads, thread) != 0) {
+        free(thread);
+        return NULL;
+    }
+    if (lw_map_set(&tracer->by_tid, (uint64_t)tid, (uintptr_t)thread) != 0) {
+        tracer->threads.count--;
+        free(thread);
+        return NULL;
+    }
+    return thread;
+}
+
+void lw_threads_remove(struct lw_tracer *tracer, struct lw_thread *thread)
+{
+    lw_map_remove(&tracer->by_tid, (uint64_t)thread->tid, NULL);
+    for (size_t i = 0; i < tracer->threads.count; i++) {
+        if (tracer->threads.items[i] == thread) {
+            lw_vector_swap_remove(&tracer->threads, i);
+            break;
+        }
+    }
+    if (tracer->thread_gone)
+        tracer->thread_gone(tracer->context, thread);
+    free(thread);
+}
+
+void lw_threads_reap(pid_t tid)
+{
+    siginfo_t info;
+    waitid(P_PID, (id_t)tid, &info, WEXITED | WNOHANG | __WALL);
+}
+
+static void report_unexpected(const char *request, pid_t tid)
+{
+    if (errno != ESRCH)
+        lw_warn("cannot %s thread %d: %m", request, (int)tid);
+}
+
+void lw_ptrace_continue(struct lw_tracer *tracer, pid_t tid, int signal)
+{
+    if (ptrace(PTRACE_CONT, tid, NULL, (long)signal) != 0)
+        report_unexpected("resume", tid);
+    tracer->resumed_ns = lw_clock_now();
+}
+
+void lw_ptrace_detach(pid_t tid, int signal)
+{
+    if (ptrace(PTRACE_DETACH, tid, NULL, (long)signal) != 0)
+        report_unexpected("detach from", tid);
+}
+
+void lw_threads_mend_mask(const struct lw_thread *thread)
+{
+    uint64_t mask;
+    if (!thread->blocks_sigtrap ||
+        ptrace(PTRACE_GETSIGMASK, thread->tid, sizeof(mask), &mask) != 0 || (mask & SIGTRAP_BIT))
+        return;
+    mask |= SIGTRAP_BIT;
+    if (ptrace(PTRACE_SETSIGMASK, thread->tid, sizeof(mask), &mask) != 0)
+        report_unexpected("restore the signal mask of", thread->tid);
+}
+
+bool lw_threads_rewind(struct lw_tracer *tracer, pid_t tid, struct lw_registers *registers)
+{
+    uint64_t address;
+    unsigned stack;
+    if (!tracer->breakpoints || lw_registers_read(tid, registers) != 0 ||
+        !lw_breakpoint_rewind(tracer->breakpoints, lw_registers_pc(registers), &address, &stack))
+        return false;
+    lw_registers_set_pc(registers, address);
+    lw_registers_set_sp(registers, lw_registers_sp(registers) + stack);
+    return lw_registers_write(tid, registers) == 0;
+}
+
+bool lw_threads_release_child(struct lw_tracer *tracer, pid_t tid, bool *foreign)
+{
+    struct lw_task_status status;
+    *foreign = false;
+    if (lw_task_status_read(tid, tid, &status) != 0 || status.tgid == tracer->pid)
+        return false;
+    /* Where the kernel cannot tell (no kcmp), keeping the child traced harms neither side. */
+    if (lw_process_shares_memory(tracer->pid, tid) != 0) {
+        *foreign = true;
+        return false;
+    }
+    struct lw_process_memory memory;
+    lw_error *error = lw_process_memory_init(&memory, tid);
+    int result = error ? -lw_error_code(error) : 0;
+    if (!error) {
+        result = lw_breakpoint_table_clean_copy(tracer->breakpoints, &memory.memory);
+        lw_process_memory_deinit(&memory);
+    }
+    lw_error_destroy(error);
+    if (result != 0 && result != -ESRCH)
+        lw_warn("cannot take our breakpoints out of forked process %d: errno %d", (int)tid,
+                -result);
+    lw_ptrace_detach(tid, 0);
+    return true;
+}

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Signals reach the target as they would untraced; job control goes on working."""
+
+import os
+import signal
+
+from harness import assert_working, read_status, settled_leaks, wait_until
+
+
+def is_stopped(pid):
+    return read_status(pid, pid)["State"].startswith("T")
+
+
+def test_queued_signals_arrive_complete_in_order_with_their_payload(target, healthy_watch):
+    signaller = target("signaller")
+    healthy_watch(signaller.pid, "-i", "1h")
+    signaller.ask("queue 10000")
+    got = wait_until(lambda: (answer := signaller.ask("received"))["received"] >= 10000 and answer,
+                     "10 000 signals")
+    assert got == {"received": 10000, "wrong": 0}
+    assert_working(signaller)
+
+
+def test_signals_pending_across_attach_and_detach(target, watch):
+    """Sent at every moment of many attaches and detaches: none lost, none twice."""
+    signaller = target("signaller")
+    for i in range(10):
+        signaller.tell("queue 1000")
+        watching = watch(signaller.pid, "-i", "1h")
+        watching.detach()
+        assert signaller.answer() == {"queued": 1000}
+    got = wait_until(lambda: (answer := signaller.ask("received"))["received"] >= 10000 and answer,
+                     "10 000 signals")
+    assert got == {"received": 10000, "wrong": 0}
+
+
+def test_allocations_in_a_handler_on_another_stack(target, healthy_watch):
+    signaller = target("signaller")
+    watch = healthy_watch(signaller.pid, "-e", "200ms", "-i", "1h")
+    plan = signaller.ask("handler 100")["leaks"]
+    assert settled_leaks(watch, plan) == plan
+
+
+def test_jumps_out_of_handlers(target, healthy_watch):
+    signaller = target("signaller")
+    watch = healthy_watch(signaller.pid, "-e", "200ms", "-i", "1h")
+    plan = signaller.ask("jump 200")["leaks"]
+    assert settled_leaks(watch, plan) == plan
+
+
+def test_the_targets_own_sigtrap(target, healthy_watch):
+    signaller = target("signaller")
+    healthy_watch(signaller.pid, "-i", "1h")
+    assert signaller.ask("own-trap 200")["traps"] == 200
+    assert_working(signaller)
+
+
+def test_stop_and_continue_while_watched(target, healthy_watch):
+    storm = target("storm", 3, "run")
+    watch = healthy_watch(storm.pid, "-i", "1h")
+    for _ in range(5):
+        os.kill(storm.pid, signal.SIGSTOP)
+        # the parent is told of the stop, as a shell would be
+        told = wait_until(lambda: os.waitpid(storm.pid, os.WNOHANG | os.WUNTRACED)[1], "a stop")
+        assert os.WIFSTOPPED(told) and os.WSTOPSIG(told) == signal.SIGSTOP
+        wait_until(lambda: watch.report()["events"] == watch.report()["events"], "no more calls")
+        os.kill(storm.pid, signal.SIGCONT)
+        assert_working(storm)
+
+
+def test_a_stopped_target_stays_stopped(target, healthy_watch):
+    storm = target("storm", 2, "run")
+    os.kill(storm.pid, signal.SIGSTOP)
+    wait_until(lambda: is_stopped(storm.pid), "stopped")
+    watch = healthy_watch(storm.pid, "-i", "1h")
+    assert watch.report()["events"]["allocs"] == 0
+    assert watch.detach()["target_state"] == "stopped"
+    assert is_stopped(storm.pid)
+    os.kill(storm.pid, signal.SIGCONT)
+    assert_working(storm)
+
+
+def test_stopped_while_watched_stays_stopped_after_detach(target, watch):
+    storm = target("storm", 2, "run")
+    watching = watch(storm.pid, "-i", "1h")
+    os.kill(storm.pid, signal.SIGSTOP)
+    wait_until(lambda: is_stopped(storm.pid), "stopped")
+    assert watching.detach()["target_state"] == "stopped"
+    wait_until(lambda: is_stopped(storm.pid), "still stopped", 5)
+    os.kill(storm.pid, signal.SIGCONT)
+    assert_working(storm)
+
+
+def test_continued_while_watched_goes_on(target, watch):
+    storm = target("storm", 2, "run")
+    os.kill(storm.pid, signal.SIGSTOP)
+    wait_until(lambda: is_stopped(storm.pid), "stopped")
+    watching = watch(storm.pid, "-i", "1h")
+    os.kill(storm.pid, signal.SIGCONT)
+    assert_working(storm)
+    assert watching.report()["events"]["allocs"] > 0
+    watching.detach()
+    assert not is_stopped(storm.pid)
+    assert_working(storm)
+
+
+def test_blocked_calls_see_no_error(target, watch):
+    """No EINTR in calls that a stop interrupts, over several attaches and detaches."""
+    sleeper = target("sleeper")
+    wait_until(lambda: all(read_status(sleeper.pid, int(tid))["State"][0] in "SR"
+                           for tid in os.listdir(f"/proc/{sleeper.pid}/task")), "asleep")
+    for _ in range(5):
+        watching = watch(sleeper.pid, "-i", "1h")
+        watching.detach()
+    assert sleeper.ask("count")["disturbed"] == {}
+    assert_working(sleeper)
+
+
+def test_ignored_signals_disturb_nobody(target, healthy_watch):
+    sleeper = target("sleeper")
+    healthy_watch(sleeper.pid, "-i", "1h")
+    for number in (signal.SIGCHLD, signal.SIGWINCH, signal.SIGURG) * 5:
+        os.kill(sleeper.pid, number)
+    assert_working(sleeper)
+    assert sleeper.ask("count")["disturbed"] == {}

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Starts children in every way there is, while another thread allocates, and counts those that
+ * fail. */
+#include "target.h"
+#include "workload.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <spawn.h>
+#include <sys/wait.h>
+
+/*
+ * forker [children a second]
+ *   count    answers with the children that were waited for, and with the failures
+ *   linger   forks a child that allocates until its input ends; answers with its PID
+ *   leak     the parent leaks 100 blocks of 10 bytes; answers with it
+ */
+extern char **environ;
+
+static struct {
+    unsigned long done, failures;
+    int last_failure; /* wait status */
+    struct workload background;
+    int alive; /* write end of a pipe that a lingering child reads */
+} forker;
+
+static char *const true_argv[] = {(char *)"true", NULL};
+
+/* A child that uses the allocator, and checks what it got, before it leaves. */
+static pid_t fork_allocating(void)
+{
+    pid_t pid = fork();
+    if (pid != 0)
+        return pid;
+    static struct workload workload;
+    workload_init(&workload, (uint64_t)getpid());
+    workload_run(&workload, 300, 0);
+    workload_drain(&workload);
+    _exit(workload.corrupt != 0);
+}
+
+/* A child with children of its own. */
+static pid_t fork_nested(void)
+{
+    pid_t pid = fork();
+    if (pid != 0)
+        return pid;
+    pid_t grandchild = fork_allocating();
+    int status = -1;
+    if (grandchild < 0 || waitpid(grandchild, &status, 0) != grandchild)
+        _exit(1);
+    _exit(status != 0);
+}
+
+static pid_t fork_and_exec(void)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        free(malloc(100));
+        execv("/bin/true", true_argv);
+        _exit(127);
+    }
+    return pid;
+}
+
+static pid_t vfork_and_exec(void)
+{
+    pid_t pid = vfork();
+    if (pid == 0) {
+        execv("/bin/true", true_argv);
+        _exit(127);
+    }
+    return pid;
+}
+
+/* The child allocates in memory that is its parent's too. */
+static pid_t vfork_allocating(void)
+{
+    pid_t pid = vfork();
+    if (pid == 0) {
+        void *block = malloc(100);
+        KEEP(block);
+        free(block);
+        _exit(block == NULL);
+    }
+    return pid;
+}
+
+static pid_t spawn(void)
+{
+    pid_t pid = -1;
+    return posix_spawn(&pid, "/bin/true", NULL, NULL, true_argv, environ) == 0 ? pid : -1;
+}
+
+static pid_t (*const ways[])(void) = {fork_allocating, fork_nested,      fork_and_exec,
+                                      vfork_and_exec,  vfork_allocating, spawn};
+
+static void *fork_main(void *argument)
+{
+    long period_us = *(const long *)argument;
+    for (unsigned i = 0;; i++) {
+        int status = -1;
+        pid_t pid = ways[i % (sizeof ways / sizeof ways[0])]();
+        if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0) {
+            forker.last_failure = status;
+            __atomic_add_fetch(&forker.failures, 1, __ATOMIC_RELAXED);
+        }
+        __atomic_add_fetch(&forker.done, 1, __ATOMIC_RELAXED);
+        if (period_us)
+            usleep((useconds_t)period_us);
+    }
+    return NULL;
+}
+
+static void *background_main(void *unused)
+{
+    for (;;) {
+        workload_run(&forker.background, 16, 0);
+        sleep_ms(1);
+    }
+    return unused;
+}
+
+static pid_t fork_lingering(void)
+{
+    int ends[2];
+    if (pipe(ends) != 0)
+        _exit(97);
+    pid_t pid = fork();
+    if (pid != 0) {
+        close(ends[0]);
+        forker.alive = ends[1]; /* closed when we end, and then the child ends too */
+        return pid;
+    }
+    close(ends[1]);
+    for (;;) {
+        static struct workload workload;
+        workload_init(&workload, 1);
+        workload_run(&workload, 100, 0);
+        workload_drain(&workload);
+        fd_set set;
+        FD_ZERO(&set);
+        FD_SET(ends[0], &set);
+        struct timeval time = {0, 1000};
+        if (workload.corrupt != 0 || select(ends[0] + 1, &set, NULL, NULL, &time) != 0)
+            _exit(0);
+    }
+}
+
+WATCHED static void *leak_parent(size_t size)
+{
+    void *block = malloc(size);
+    KEEP(block);
+    return block;
+}
+
+static void obey(const char *line)
+{
+    long number;
+    if (is_command(line, "count", 0, &number)) {
+        say("{\"progress\":%lu,\"failures\":%lu,\"last_failure\":%d,\"corrupt\":%lu}",
+            __atomic_load_n(&forker.done, __ATOMIC_RELAXED),
+            __atomic_load_n(&forker.failures, __ATOMIC_RELAXED), forker.last_failure,
+            forker.background.corrupt);
+    } else if (is_command(line, "linger", 0, &number)) {
+        say("{\"pid\":%d}", fork_lingering());
+    } else if (is_command(line, "leak", 0, &number)) {
+        for (int i = 0; i < 100; i++)
+            leak_parent(10);
+        say("{\"leaks\":{\"leak_parent\":{\"bytes\":1000,\"blocks\":100}}}");
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static long period_us;
+    long rate = argument_or(argc, argv, 1, 50);
+    period_us = rate > 0 ? 1000000 / rate : 0;
+    pthread_t thread;
+    workload_init(&forker.background, 1);
+    if (pthread_create(&thread, NULL, fork_main, &period_us) != 0 ||
+        pthread_create(&thread, NULL, background_main, NULL) != 0)
+        return 1;
+    say("{\"ready\":%d}", getpid());
+    char line[128];
+    while (hear(line, sizeof line))
+        obey(line);
+    return 0;
+}

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* One made-up report, for the tests of the writers. */
+#ifndef LEAKWATCH_TEST_REPORT_SAMPLE_H
+#define LEAKWATCH_TEST_REPORT_SAMPLE_H
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "leakwatch/base/clock.h"
+#include "leakwatch/report/report.h"
+
+struct sample {
+    struct lw_report report;
+    struct lw_report_stack stack;
+    struct lw_report_frame frames[4];
+    struct lw_snapshot_block blocks[2];
+    struct lw_stack raw;
+};
+
+/* 3 000 bytes in 2 expired blocks; `sample` must stay where it is. */
+static inline void sample_init(struct sample *sample)
+{
+    memset(sample, 0, sizeof(*sample));
+    sample->raw = (struct lw_stack){.id = 17, .depth = 3};
+    sample->frames[0] = (struct lw_report_frame){.function = "malloc",
+                                                 .function_offset = 0x1a,
+                                                 .module = "libc.so.6",
+                                                 .module_path = "/lib/libc.so.6",
+                                                 .offset = 0x9a01a,
+                                                 .address = 0x7f000009a01a};
+    sample->frames[1] = (struct lw_report_frame){.function = "keep",
+                                                 .module = "app",
+                                                 .module_path = "/bin/app",
+                                                 .offset = 0x1201,
+                                                 .address = 0x5501201,
+                                                 .file = "src/app.c",
+                                                 .line = 42,
+                                                 .inlined = true};
+    sample->frames[2] = (struct lw_report_frame){.function = "serve",
+                                                 .function_offset = 0x31,
+                                                 .module = "app",
+                                                 .module_path = "/bin/app",
+                                                 .offset = 0x1201,
+                                                 .address = 0x5501201,
+                                                 .file = "src/app.c",
+                                                 .line = 99};
+    sample->frames[3] = (struct lw_report_frame){.module = "libx.so",
+                                                 .module_path = "/lib/libx.so",
+                                                 .offset = 0x777,
+                                                 .address = 0x7f1234567777};
+    sample->blocks[0] = (struct lw_snapshot_block){0x55550000, 2000, 75 * LW_NS_PER_SECOND};
+    sample->blocks[1] = (struct lw_snapshot_block){0x55551000, 1000, 12500 * LW_NS_PER_MS};
+    sample->stack = (struct lw_report_stack){
+        .id = 17,
+        .facts = {.stack = &sample->raw,
+                  .stats = {.live_bytes = 3500,
+                            .live_blocks = 3,
+                            .expired_bytes = 3000,
+                            .expired_blocks = 2,
+                            .allocs = 10,
+                            .alloc_bytes = 9000,
+                            .frees = 7,
+                            .late_frees = 1,
+                            .lifetime_min_ns = 2 * LW_NS_PER_MS,
+                            .lifetime_max_ns = 11 * LW_NS_PER_SECOND,
+                            .lifetime_sum_ns = 14 * LW_NS_PER_SECOND},
+                  .expired_youngest_ns = 12500 * LW_NS_PER_MS,
+                  .expired_oldest_ns = 75 * LW_NS_PER_SECOND,
+                  .live_youngest_ns = 300 * LW_NS_PER_MS,
+                  .live_oldest_ns = 75 * LW_NS_PER_SECOND},
+        .delta_bytes = -512,
+        .delta_blocks = -1,
+        .frames = sample->frames,
+        .frame_count = 4,
+    };
+    sample->report = (struct lw_report){
+        .context = {.pid = 4711,
+                    .time_ns = 1700000000ull * LW_NS_PER_SECOND + 7 * LW_NS_PER_MS,
+                    .elapsed_ns = 80500 * LW_NS_PER_MS,
+                    .rss_bytes = 4 << 20,
+                    .number = 3},
+        .expire_ns = 10 * LW_NS_PER_SECOND,
+        .totals = {.live_bytes = 3500,
+                   .live_blocks = 3,
+                   .expired_bytes = 3000,
+                   .expired_blocks = 2,
+                   .expired_stacks = 1},
+        .events = {.allocs = 10, .frees = 7, .reallocs = 2},
+        .has_previous = true,
+        .delta_live_bytes = 100,
+        .delta_expired_bytes = -512,
+        .delta_expired_blocks = -1,
+        .has_rss_trend = true,
+        .rss_per_minute = 1 << 20,
+        .stack_total = 1,
+        .stacks = &sample->stack,
+        .stack_count = 1,
+    };
+}
+
+static const char *const sample_functions[] = {"malloc", "calloc", "free"};
+static const struct lw_report_allocator sample_allocator = {
+    .module = "/lib/libc.so.6",
+    .version = "2.36",
+    .build_id = "abc123",
+    .functions = sample_functions,
+    .function_count = 3,
+};
+
+static inline struct lw_report_attach sample_attach(void)
+{
+    return (struct lw_report_attach){
+        .pid = 4711,
+        .exe = "/bin/app",
+        .engine = "trap",
+        .engine_reason = "",
+        .threads = 5,
+        .pause_ns = 1800 * LW_NS_PER_US,
+        .expire_ns = 10 * LW_NS_PER_SECOND,
+        .interval_ns = 1500 * LW_NS_PER_MS,
+        .max_size = UINT64_MAX,
+        .allocators = &sample_allocator,
+        .allocator_count = 1,
+    };
+}
+
+#endif

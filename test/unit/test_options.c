@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The command line: every option, every refusal. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "leakwatch/app/options.h"
+#include "leakwatch/base/clock.h"
+
+#define LIST(...) ((const char *[]){"leakwatch", __VA_ARGS__, NULL})
+
+static void parse(struct lw_options *options, const char **arguments)
+{
+    int count = 0;
+
+    while (arguments[count])
+        count++;
+    lw_options_parse(options, count, (char **)arguments);
+}
+
+/* Runs the parser in a child; its exit code, and what it printed on both streams. */
+static int parse_in_child(const char **arguments, char *output, size_t size)
+{
+    int ends[2], status;
+    size_t used = 0;
+    ssize_t count;
+
+    assert_int_equal(pipe(ends), 0);
+    fflush(NULL);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        struct lw_options options;
+        dup2(ends[1], STDOUT_FILENO);
+        dup2(ends[1], STDERR_FILENO);
+        close(ends[0]);
+        close(ends[1]);
+        parse(&options, arguments);
+        _exit(99); /* accepted */
+    }
+    close(ends[1]);
+    while (used < size - 1 && (count = read(ends[0], output + used, size - 1 - used)) > 0)
+        used += (size_t)count;
+    output[used] = '\0';
+    close(ends[0]);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+static void expect_refusal(const char **arguments, const char *reason)
+{
+    char output[4096];
+    int code = parse_in_child(arguments, output, sizeof(output));
+
+    if (code != LW_EXIT_USAGE || !strstr(output, reason))
+        fail_msg("expected refusal with '%s', got %d: %s", reason, code, output);
+    char *second = strchr(output, '\n') + 1; /* one line of reason, one of help */
+    assert_int_equal(strncmp(second, "Try ", 4), 0);
+    assert_ptr_equal(strchr(second, '\n'), second + strlen(second) - 1);
+}
+
+static void test_defaults(void **state)
+{
+    struct lw_options options;
+
+    (void)state;
+    parse(&options, LIST("4711"));
+    assert_int_equal(options.pid, 4711);
+    assert_null(options.command);
+    assert_int_equal(options.expire_ns, 10 * LW_NS_PER_SECOND);
+    assert_int_equal(options.interval_ns, 10 * LW_NS_PER_SECOND);
+    assert_int_equal(options.count, 0);
+    assert_true(options.duration_ns == LW_NEVER);
+    assert_int_equal(options.depth, 64);
+    assert_int_equal(options.min_size, 0);
+    assert_true(options.max_size == UINT64_MAX);
+    assert_int_equal(options.report.top, 10);
+    assert_int_equal(options.report.sort, LW_SORT_BYTES);
+    assert_false(options.report.show_blocks);
+    assert_null(options.output);
+    assert_ptr_equal(options.writer, &lw_text_writer);
+    assert_int_equal(options.error_exitcode, 0);
+    assert_false(options.quiet);
+    assert_int_equal(options.verbosity, 0);
+    assert_int_equal(options.color, LW_COLOR_AUTO);
+}
+
+static void test_short_options(void **state)
+{
+    struct lw_options options;
+
+    (void)state;
+    parse(&options, LIST("-p", "1", "-e500ms", "-i", "5m", "-n3", "-d", "1.5", "-T0", "-l", "1024",
+                         "-z", "4k", "-Z1M", "-a", "-o", "x.%p", "-vv"));
+    assert_int_equal(options.pid, 1);
+    assert_int_equal(options.expire_ns, 500 * LW_NS_PER_MS);
+    assert_int_equal(options.interval_ns, 300 * LW_NS_PER_SECOND);
+    assert_int_equal(options.count, 3);
+    assert_int_equal(options.duration_ns, 1500 * LW_NS_PER_MS);
+    assert_int_equal(options.report.top, 0);
+    assert_int_equal(options.depth, 1024);
+    assert_int_equal(options.min_size, 4096);
+    assert_int_equal(options.max_size, 1 << 20);
+    assert_true(options.report.show_blocks);
+    assert_string_equal(options.output, "x.%p");
+    assert_int_equal(options.verbosity, 2);
+}
+
+static void test_long_options(void **state)
+{
+    struct lw_options options;
+
+    (void)state;
+    parse(&options,
+          LIST("--pid=7", "--expire=30", "--interval=2s", "--count=1", "--duration=1h", "--top=5",
+               "--depth=1", "--min-size=1", "--max-size=1", "--show-blocks", "--output=-",
+               "--format=json", "--sort=growth", "--error-exitcode=9", "--quiet", "--color=never"));
+    assert_int_equal(options.pid, 7);
+    assert_int_equal(options.expire_ns, 30 * LW_NS_PER_SECOND);
+    assert_int_equal(options.duration_ns, 3600 * LW_NS_PER_SECOND);
+    assert_int_equal(options.report.top, 5);
+    assert_int_equal(options.depth, 1);
+    assert_int_equal(options.min_size, options.max_size);
+    assert_ptr_equal(options.writer, &lw_json_writer);
+    assert_int_equal(options.report.sort, LW_SORT_GROWTH);
+    assert_int_equal(options.error_exitcode, 9);
+    assert_true(options.quiet);
+    assert_int_equal(options.color, LW_COLOR_NEVER);
+    parse(&options, LIST("--color", "7", "--sort=age"));
+    assert_int_equal(options.color, LW_COLOR_ALWAYS);
+    assert_int_equal(options.report.sort, LW_SORT_AGE);
+}
+
+static void test_pid_or_command(void **state)
+{
+    struct lw_options options;
+    const char **arguments;
+
+    (void)state;
+    parse(&options, LIST("12", "-e", "5")); /* options after a PID are ours */
+    assert_int_equal(options.pid, 12);
+    assert_int_equal(options.expire_ns, 5 * LW_NS_PER_SECOND);
+
+    arguments = LIST("-e", "3", "--", "server", "-e", "7", "--help");
+    parse(&options, arguments); /* those after a command are its own */
+    assert_int_equal(options.pid, 0);
+    assert_ptr_equal(options.command, arguments + 4);
+    assert_string_equal(options.command[3], "--help");
+    assert_null(options.command[4]);
+    assert_int_equal(options.expire_ns, 3 * LW_NS_PER_SECOND);
+
+    parse(&options, LIST("server", "-p", "1", "--", "x")); /* no "--" needed */
+    assert_string_equal(options.command[0], "server");
+    assert_string_equal(options.command[3], "--");
+    assert_int_equal(options.pid, 0);
+
+    parse(&options, LIST("--", "123")); /* a program may be called 123 */
+    assert_int_equal(options.pid, 0);
+    assert_string_equal(options.command[0], "123");
+
+    parse(&options, LIST("12x"));
+    assert_string_equal(options.command[0], "12x");
+}
+
+static void test_refused_targets(void **state)
+{
+    char output[4096];
+
+    (void)state;
+    expect_refusal((const char *[]){"leakwatch", NULL}, "nothing to watch");
+    expect_refusal(LIST("-e", "5"), "nothing to watch");
+    expect_refusal(LIST("1", "2"), "more than one PID is given (1 and 2)");
+    expect_refusal(LIST("-p", "1", "2"), "more than one PID");
+    expect_refusal(LIST("-p", "1", "--", "ls"), "not both (PID 1 and 'ls')");
+    expect_refusal(LIST("1", "ls"), "not both");
+    expect_refusal(LIST("0"), "'0' is not a PID");
+    expect_refusal(LIST("-p", "-1"), "'-1' is not a PID");
+    expect_refusal(LIST("-p", "+1"), "is not a PID");
+    expect_refusal(LIST("-p", ""), "'' is not a PID");
+    expect_refusal(LIST("-p", "1x"), "'1x' is not a PID");
+    expect_refusal(LIST("99999999999"), "is not a PID");
+    expect_refusal(LIST("99999999999999999999999"), "is not a PID");
+    expect_refusal(LIST(""), "command is empty");
+    expect_refusal(LIST("--", ""), "command is empty");
+    assert_int_equal(parse_in_child(LIST("2147483647"), output, sizeof(output)), 99);
+}
+
+static void test_refused_values(void **state)
+{
+    (void)state;
+    expect_refusal(LIST("1", "-e", "0"), "--expire must be longer than 0");
+    expect_refusal(LIST("1", "-e", "0ms"), "--expire must be longer than 0");
+    expect_refusal(LIST("1", "-e", "soon"), "--expire 'soon' is not a time");
+    expect_refusal(LIST("1", "-i", "-5"), "--interval '-5' is not a time");
+    expect_refusal(LIST("1", "-d", "99999999999999999999d"), "--duration");
+    expect_refusal(LIST("1", "-n", "0"), "--count '0' is not a whole number from 1");
+    expect_refusal(LIST("1", "-n", "-1"), "--count '-1'");
+    expect_refusal(LIST("1", "-n", " 1"), "--count ' 1'");
+    expect_refusal(LIST("1", "-T", "many"), "--top 'many'");
+    expect_refusal(LIST("1", "-l", "0"), "--depth '0' is not a whole number from 1 to 1024");
+    expect_refusal(LIST("1", "-l", "1025"), "--depth '1025'");
+    expect_refusal(LIST("1", "-z", "big"), "--min-size 'big' is not a size");
+    expect_refusal(LIST("1", "-Z", "99999999999999999999G"), "--max-size");
+    expect_refusal(LIST("1", "-z", "2", "-Z", "1"), "no block can be both");
+    expect_refusal(LIST("1", "--format=xml"), "--format 'xml' is not one of text, json");
+    expect_refusal(LIST("1", "--sort=size"), "--sort 'size' is not one of bytes,");
+    expect_refusal(LIST("1", "--color=red"), "--color 'red' is not one of auto,");
+    expect_refusal(LIST("1", "--error-exitcode=256"), "from 0 to 255");
+    expect_refusal(LIST("1", "-o", ""), "--output needs the name of a file");
+    expect_refusal(LIST("1", "-q", "-v"), "contradict");
+    expect_refusal(LIST("1", "--nonsense"), "unrecognized option '--nonsense'");
+    expect_refusal(LIST("1", "-x"), "invalid option -- 'x'");
+    expect_refusal(LIST("-e"), "requires an argument");
+}
+
+static void test_help(void **state)
+{
+    char output[16384];
+
+    (void)state;
+    assert_int_equal(parse_in_child(LIST("--help"), output, sizeof(output)), 0);
+    assert_non_null(strstr(output, "--expire=TIME"));
+    assert_non_null(strstr(output, "(default 10s)"));
+    char *examples = strstr(output, "Examples:\n");
+    assert_non_null(examples);
+    assert_non_null(strstr(examples, "\n  leakwatch -p 4711 "));
+    assert_int_equal(parse_in_child(LIST("--version"), output, sizeof(output)), 0);
+    assert_string_equal(output, "leakwatch " LEAKWATCH_VERSION "\n");
+    assert_int_equal(parse_in_child(LIST("--usage"), output, sizeof(output)), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_short_options),
+        cmocka_unit_test(test_long_options),
+        cmocka_unit_test(test_pid_or_command),
+        cmocka_unit_test(test_refused_targets),
+        cmocka_unit_test(test_refused_values),
+        cmocka_unit_test(test_help),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
