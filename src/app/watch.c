@@ -222,11 +222,18 @@ static bool is_traced(pid_t pid)
     return false;
 }
 
-/* A thread's tracees are let go a moment after it can be joined. */
-static bool await_release(pid_t pid)
+static bool is_stopped(pid_t pid)
+{
+    struct lw_task_status status;
+    return lw_task_status_read(pid, pid, &status) != 0 || status.state == 'T';
+}
+
+/* A thread's tracees are let go a moment after it can be joined; one in a group-stop wakes up to
+ * enter it again. */
+static bool await_release(pid_t pid, bool stopped)
 {
     for (int i = 0; i < 2000; i++) {
-        if (!is_traced(pid))
+        if (!is_traced(pid) && (!stopped || is_stopped(pid)))
             return true;
         nanosleep(&(struct timespec){.tv_nsec = (long)LW_NS_PER_MS}, NULL);
     }
@@ -247,7 +254,7 @@ void lw_watch_stop(struct lw_watch *watch, bool with_blocks, struct lw_watch_res
         return;
     result->detached = result->outcome.end == LW_ENGINE_RUNS;
     if (result->detached) {
-        result->released = await_release(watch->pid);
+        result->released = await_release(watch->pid, result->detachment.stopped);
         result->code_verified =
             watch->engine->ops->verify(watch->engine, &result->verified_bytes) &&
             result->detachment.restored;

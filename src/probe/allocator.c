@@ -59,32 +59,46 @@ const struct lw_allocator_function *lw_allocator_function_named(const char *symb
     return NULL;
 }
 
-/* A C++ operator. Those that align may round the size up before they pass it on (libstdc++'s do),
- * so what the program asked for is known to them alone. */
-static bool only_forwards(const struct lw_allocator_function *function)
+/*
+ * Does an operator only pass on to another allocator function, which counts the block then? It does
+ * when no path leads to its end without calling one. Those that align may round the size up before
+ * they pass it on (libstdc++'s do), so what the program asked for is known to them alone.
+ */
+static int only_forwards(const struct lw_elf_image *image, const struct lw_address_list *watched,
+                         const struct lw_allocator_function *function, uint64_t address,
+                         bool *forwards)
 {
-    return strncmp(function->symbol, "_Z", 2) == 0 &&
-           (function->act == LW_ACT_RELEASE || !strstr(function->symbol, "align_val_t"));
+    *forwards = false;
+    if (strncmp(function->symbol, "_Z", 2) != 0 ||
+        (function->act != LW_ACT_RELEASE && strstr(function->symbol, "align_val_t")))
+        return 0;
+    struct lw_flow_summary summary;
+    int error = lw_flow_walk(image, address, watched, false, &summary);
+    *forwards = summary.exits.count == 0;
+    lw_flow_summary_deinit(&summary);
+    return error;
 }
 
-/* Walks one function and adds it, unless it is an operator that only passes on to another one. */
+/* Walks one function and adds it. */
 static int add_site(struct lw_allocator_set *set, const struct lw_elf_image *image,
                     const struct lw_address_list *watched,
                     const struct lw_allocator_function *function, uint64_t address)
 {
     struct lw_allocator_site site = {.function = function, .address = address};
+    bool forwards;
+    int error = only_forwards(image, watched, function, address, &forwards);
+    if (error || forwards)
+        return error;
     struct lw_flow_summary summary;
-    int error = lw_flow_walk(image, address, watched, &summary);
-    if (!error && !(only_forwards(function) && summary.calls_watched)) {
-        site.ends_in_watched = summary.ends_in_watched;
-        lw_vector_for_each (exit, &summary.exits)
-            if (!error)
-                error = lw_vector_push(&site.exits, *exit);
+    error = lw_flow_walk(image, address, watched, true, &summary);
+    site.ends_in_watched = summary.ends_in_watched;
+    lw_vector_for_each (exit, &summary.exits)
         if (!error)
-            error = lw_vector_push(&set->sites, site);
-        if (error)
-            lw_vector_deinit(&site.exits);
-    }
+            error = lw_vector_push(&site.exits, *exit);
+    if (!error)
+        error = lw_vector_push(&set->sites, site);
+    if (error)
+        lw_vector_deinit(&site.exits);
     lw_flow_summary_deinit(&summary);
     return error;
 }

@@ -19,6 +19,12 @@ static void drop(struct lw_calls *calls, struct lw_ledger *ledger, unsigned inde
     memmove(call, call + 1, (calls->count - index) * sizeof(*call));
 }
 
+/* May the call have jumped to another watched function, which then returns in its stead? */
+static bool may_jump_on(const struct lw_call *call)
+{
+    return call->site->ends_in_watched || call->return_site;
+}
+
 /* Calls whose frame this entry's frame has replaced, on the same stack, cannot return any more. */
 static void drop_unwound(struct lw_calls *calls, struct lw_ledger *ledger,
                          const struct lw_call_entry *entry, uint64_t now)
@@ -26,7 +32,7 @@ static void drop_unwound(struct lw_calls *calls, struct lw_ledger *ledger,
     while (calls->count > 0) {
         const struct lw_call *top = &calls->calls[calls->count - 1];
         bool unwound = entry->slot > top->slot && entry->slot - top->slot < SAME_STACK;
-        bool replaced = entry->slot == top->slot && !top->site->ends_in_watched;
+        bool replaced = entry->slot == top->slot && !may_jump_on(top);
         if (!unwound && !replaced)
             break;
         drop(calls, ledger, calls->count - 1, now);
@@ -51,10 +57,8 @@ static void release(struct lw_calls *calls, struct lw_ledger *ledger, uint64_t p
 {
     if (pointer == 0)
         return;
-    if (calls->released == pointer && !lw_ledger_find(ledger, pointer, NULL)) {
-        calls->released = 0;
+    if (calls->released == pointer && !lw_ledger_find(ledger, pointer, NULL))
         return;
-    }
     lw_ledger_free(ledger, pointer, now);
     calls->released = pointer;
 }

@@ -18,6 +18,7 @@ struct walk {
     struct lw_flow_summary *summary;
     LW_VECTOR(uint64_t) pending; /* addresses still to be followed */
     struct lw_map seen;
+    bool past_watched; /* follow calls of allocator functions to what comes after them */
 };
 
 static bool read_instruction(const struct lw_elf_image *image, uint64_t address,
@@ -84,7 +85,6 @@ static int add_exit(struct walk *walk, uint64_t address, enum lw_exit_kind kind)
 static int leave_function(struct walk *walk, const struct lw_instruction *instruction)
 {
     if (reaches_watched(walk, instruction->target, instruction->slot)) {
-        walk->summary->calls_watched = true;
         walk->summary->ends_in_watched = true;
         return 0;
     }
@@ -130,9 +130,9 @@ static int follow(struct walk *walk, const struct lw_instruction *instruction, u
             return lw_vector_push(&walk->pending, instruction->target);
         return leave_function(walk, instruction);
     case LW_FLOW_NEXT:
-        *next = instruction->address + instruction->length;
-        if (instruction->is_call && reaches_watched(walk, instruction->target, instruction->slot))
-            walk->summary->calls_watched = true;
+        if (walk->past_watched || !instruction->is_call ||
+            !reaches_watched(walk, instruction->target, instruction->slot))
+            *next = instruction->address + instruction->length;
         return 0;
     }
     return 0;
@@ -167,10 +167,17 @@ static int walk_path(struct walk *walk, uint64_t address)
 }
 
 int lw_flow_walk(const struct lw_elf_image *image, uint64_t entry,
-                 const struct lw_address_list *watched, struct lw_flow_summary *summary)
+                 const struct lw_address_list *watched, bool past_watched,
+                 struct lw_flow_summary *summary)
 {
     *summary = (struct lw_flow_summary){0};
-    struct walk walk = {.image = image, .entry = entry, .watched = watched, .summary = summary};
+    struct walk walk = {
+        .image = image,
+        .entry = entry,
+        .watched = watched,
+        .summary = summary,
+        .past_watched = past_watched,
+    };
     int error = lw_vector_push(&walk.pending, entry);
     while (!error && walk.pending.count > 0)
         error = walk_path(&walk, walk.pending.items[--walk.pending.count]);

@@ -14,8 +14,6 @@ struct lw_address_list {
 
 struct lw_flow_summary {
     LW_VECTOR(struct lw_allocator_exit) exits;
-    bool calls_watched; /* calls or ends in another allocator function, directly or through the PLT
-                         */
     bool ends_in_watched; /* may end in a jump to one */
 };
 
@@ -27,7 +25,8 @@ struct lw_flow_summary {
  * a negative errno; all addresses are link-time.
  */
 int lw_flow_walk(const struct lw_elf_image *image, uint64_t entry,
-                 const struct lw_address_list *watched, struct lw_flow_summary *summary);
+                 const struct lw_address_list *watched, bool past_watched,
+                 struct lw_flow_summary *summary);
 void lw_flow_summary_deinit(struct lw_flow_summary *summary);
 
 #endif

@@ -172,6 +172,7 @@ static void trap_stop(struct lw_engine *engine, struct lw_engine_detachment *det
             .threads = left.threads,
             .probes_removed = left.breakpoints,
             .pause_ns = left.longest_pause_ns,
+            .stopped = left.stopped,
             .restored = error == 0 || error == -ESRCH,
         };
         if (!detachment->restored)

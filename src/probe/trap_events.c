@@ -166,6 +166,10 @@ void trap_examine_hit(struct trap_engine *trap, struct trap_hit *hit)
     if ((probe->roles & PROBE_ENTRY) && lw_calls_pending(calls))
         hit->from_allocator =
             is_in_allocator(trap, read_word(trap, lw_registers_return_slot(&hit->registers)));
+    /* A function whose first instruction is a jump elsewhere: its end is here too. */
+    hit->entered = (probe->roles & PROBE_ENTRY) && (probe->roles & PROBE_JUMP);
+    if (hit->entered)
+        account_entry(trap, hit, calls, probe);
     bool jumps;
     struct lw_call *call = match_exit(calls, probe, &hit->registers, &jumps);
     if (call && jumps)

@@ -73,7 +73,7 @@ static lw_error *refuse_traced(pid_t pid, const struct lw_task_status *status, p
                            (int)pid, status->name, name_of(tracer, &other), (int)tracer);
 }
 
-/* Also of any other thread: strace without -f traces a single one. 0: none. */
+/* The process that traces any of the threads: strace without -f traces a single one. 0: none. */
 static pid_t find_tracer(pid_t pid)
 {
     char path[64];
@@ -83,8 +83,11 @@ static pid_t find_tracer(pid_t pid)
     while (tasks != NULL && (item = readdir(tasks)) != NULL) {
         struct lw_task_status status;
         pid_t tid = (pid_t)strtol(item->d_name, NULL, 10);
-        if (tid > 0 && lw_task_status_read(pid, tid, &status) == 0 && status.tracer != 0)
-            return status.tracer;
+        if (tid <= 0 || lw_task_status_read(pid, tid, &status) != 0 || status.tracer == 0)
+            continue;
+        /* TracerPid names a thread. */
+        pid_t tracer = status.tracer;
+        return lw_task_status_read(tracer, tracer, &status) == 0 ? status.tgid : tracer;
     }
     return 0;
 }

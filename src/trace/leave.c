@@ -121,6 +121,8 @@ static void settle_all(struct lw_tracer *tracer)
 int lw_tracer_leave(struct lw_tracer *tracer, struct lw_leave_result *result)
 {
     *result = (struct lw_leave_result){.threads = (unsigned)tracer->threads.count};
+    const struct lw_thread *main_thread = lw_tracer_thread(tracer, tracer->pid);
+    result->stopped = main_thread && main_thread->stopped;
     int lifted = lw_breakpoint_table_lift_all(tracer->breakpoints);
     if (lifted > 0)
         result->breakpoints = (unsigned)lifted;

@@ -104,6 +104,19 @@ class Process:
                 pass
 
 
+class Daemon(Process):
+    """A server, which ends its own workers when it is asked to end."""
+
+    def stop(self):
+        if self.alive():
+            self.popen.terminate()
+            try:
+                self.popen.wait(10)
+            except subprocess.TimeoutExpired:
+                pass
+        super().stop()
+
+
 class Target(Process):
     """A program of test/targets: one line asked, one JSON object answered."""
 
@@ -338,9 +351,9 @@ class Health:
         """A thread that begins, or creates another, blocks nearly all signals for a moment."""
         def settled():
             sets = self.signal_sets()
-            return sets if all(int(blocked, 16).bit_count() < 60
-                               for blocked, _, _ in sets.values()) else None
-        return wait_until(settled, "no thread between two masks", 5)
+            time.sleep(0.02)
+            return sets if sets == self.signal_sets() else None
+        return wait_until(settled, "signal sets that stay", 5)
 
     def same_signals(self):
         now = self.signal_sets()

@@ -4,11 +4,17 @@
 import os
 import signal
 
-from harness import assert_working, read_status, settled_leaks, wait_until
+from harness import Health, assert_working, read_status, settled_leaks, wait_until
 
 
 def is_stopped(pid):
     return read_status(pid, pid)["State"].startswith("T")
+
+
+def wait_for_told_stop(pid):
+    """The parent is told of the stop, as a shell would be."""
+    told = wait_until(lambda: os.waitpid(pid, os.WNOHANG | os.WUNTRACED)[1], "a stop")
+    assert os.WIFSTOPPED(told) and os.WSTOPSIG(told) == signal.SIGSTOP
 
 
 def test_queued_signals_arrive_complete_in_order_with_their_payload(target, healthy_watch):
@@ -60,22 +66,22 @@ def test_stop_and_continue_while_watched(target, healthy_watch):
     watch = healthy_watch(storm.pid, "-i", "1h")
     for _ in range(5):
         os.kill(storm.pid, signal.SIGSTOP)
-        # the parent is told of the stop, as a shell would be
-        told = wait_until(lambda: os.waitpid(storm.pid, os.WNOHANG | os.WUNTRACED)[1], "a stop")
-        assert os.WIFSTOPPED(told) and os.WSTOPSIG(told) == signal.SIGSTOP
+        wait_for_told_stop(storm.pid)
         wait_until(lambda: watch.report()["events"] == watch.report()["events"], "no more calls")
         os.kill(storm.pid, signal.SIGCONT)
         assert_working(storm)
 
 
-def test_a_stopped_target_stays_stopped(target, healthy_watch):
+def test_a_stopped_target_stays_stopped(target, watch):
     storm = target("storm", 2, "run")
     os.kill(storm.pid, signal.SIGSTOP)
     wait_until(lambda: is_stopped(storm.pid), "stopped")
-    watch = healthy_watch(storm.pid, "-i", "1h")
-    assert watch.report()["events"]["allocs"] == 0
-    assert watch.detach()["target_state"] == "stopped"
-    assert is_stopped(storm.pid)
+    health = Health(storm.pid)
+    watching = watch(storm.pid, "-i", "1h")
+    assert watching.report()["events"]["allocs"] == 0
+    assert watching.detach()["target_state"] == "stopped"
+    assert health.stopped
+    health.assert_same()
     os.kill(storm.pid, signal.SIGCONT)
     assert_working(storm)
 
@@ -84,7 +90,7 @@ def test_stopped_while_watched_stays_stopped_after_detach(target, watch):
     storm = target("storm", 2, "run")
     watching = watch(storm.pid, "-i", "1h")
     os.kill(storm.pid, signal.SIGSTOP)
-    wait_until(lambda: is_stopped(storm.pid), "stopped")
+    wait_for_told_stop(storm.pid)
     assert watching.detach()["target_state"] == "stopped"
     wait_until(lambda: is_stopped(storm.pid), "still stopped", 5)
     os.kill(storm.pid, signal.SIGCONT)

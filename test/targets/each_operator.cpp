@@ -13,10 +13,11 @@
  */
 namespace
 {
-// libstdc++ rounds aligned blocks up to their alignment before it calls aligned_alloc
-constexpr int blocks_each = 25;
-constexpr size_t block_bytes = 1200;
-constexpr auto wide = std::align_val_t(16);
+constexpr int blocks_each = 30;
+constexpr size_t block_bytes = 1000;
+// libstdc++ rounds the size up to the alignment before it calls aligned_alloc: 1 024 is not what
+// was asked for
+constexpr auto wide = std::align_val_t(64);
 
 WATCHED void *leak_new(size_t size)
 {

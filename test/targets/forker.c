@@ -17,6 +17,9 @@
  */
 extern char **environ;
 
+/* Exit codes of children, to tell failures apart. */
+enum { CORRUPT = 11, NO_GRANDCHILD = 12, NO_MEMORY = 13, GRANDCHILD_KILLED = 100 };
+
 static struct {
     unsigned long done, failures;
     int last_failure; /* wait status */
@@ -36,7 +39,7 @@ static pid_t fork_allocating(void)
     workload_init(&workload, (uint64_t)getpid());
     workload_run(&workload, 300, 0);
     workload_drain(&workload);
-    _exit(workload.corrupt != 0);
+    _exit(workload.corrupt != 0 ? CORRUPT : 0);
 }
 
 /* A child with children of its own. */
@@ -48,8 +51,8 @@ static pid_t fork_nested(void)
     pid_t grandchild = fork_allocating();
     int status = -1;
     if (grandchild < 0 || waitpid(grandchild, &status, 0) != grandchild)
-        _exit(1);
-    _exit(status != 0);
+        _exit(NO_GRANDCHILD);
+    _exit(WIFSIGNALED(status) ? GRANDCHILD_KILLED + WTERMSIG(status) : WEXITSTATUS(status));
 }
 
 static pid_t fork_and_exec(void)
@@ -81,7 +84,7 @@ static pid_t vfork_allocating(void)
         void *block = malloc(100);
         KEEP(block);
         free(block);
-        _exit(block == NULL);
+        _exit(block == NULL ? NO_MEMORY : 0);
     }
     return pid;
 }

@@ -47,6 +47,7 @@ struct lw_engine_detachment {
     unsigned threads;
     unsigned probes_removed;
     uint64_t pause_ns; /* longest for which a thread was held up */
+    bool stopped;      /* the target is in a group-stop, and stays so */
     bool restored;     /* all code could be written back */
 };
 

@@ -119,6 +119,7 @@ struct lw_leave_result {
     unsigned threads;          /* released, or to be released by the end of this thread */
     unsigned breakpoints;      /* taken out */
     uint64_t longest_pause_ns; /* of a thread that had to be stopped */
+    bool stopped;              /* the process is in a group-stop, and stays so */
 };
 /*
  * Takes the breakpoints out, brings every thread out of the copies, gives the padding back. The
