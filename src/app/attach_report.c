@@ -4,25 +4,66 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "leakwatch/base/cleanup.h"
 #include "leakwatch/target/process.h"
 
-/* The functions of one set under the names that people know, each once (symbol versions repeat
- * them). */
+/* Whether the function is watched, by whatever name its address is. */
+static bool is_watched(const struct lw_allocator_set *set, const struct lw_elf_image *image,
+                       const struct lw_allocator_function *function)
+{
+    struct lw_elf_symbol found[4]; /* versions of one name at different addresses */
+    size_t count =
+        lw_elf_image_find_symbols(image, function->symbol, found, sizeof(found) / sizeof(found[0]));
+    lw_vector_for_each (site, &set->sites)
+        for (size_t i = 0; i < count; i++)
+            if (found[i].address == site->address)
+                return true;
+    return false;
+}
+
+/* The functions of one set under the names that people know, aliases too, each once. */
 static int describe_set(const struct lw_allocator_set *set, struct lw_module_table *modules,
                         struct lw_report_allocator *allocator)
 {
     const struct lw_module *module = lw_module_table_get(modules, set->module);
-    const char **functions = calloc(set->sites.count, sizeof(*functions));
+    const char **functions = calloc(lw_allocator_function_count, sizeof(*functions));
     if (!functions)
         return -ENOMEM;
-    lw_vector_for_each (site, &set->sites)
-        functions[allocator->function_count++] = site->function->label;
+    for (size_t i = 0; i < lw_allocator_function_count; i++)
+        if (is_watched(set, module->image, &lw_allocator_functions[i]))
+            functions[allocator->function_count++] = lw_allocator_functions[i].label;
     allocator->functions = functions;
     allocator->module = module->path;
     allocator->build_id = module->build_id;
     allocator->version = "";
+    return 0;
+}
+
+static bool defines_malloc(const struct lw_allocator_set *set)
+{
+    lw_vector_for_each (site, &set->sites)
+        if (strcmp(site->function->symbol, "malloc") == 0)
+            return true;
+    return false;
+}
+
+/* Those that define malloc first, before what libstdc++ adds to them; otherwise in the order they
+ * were found. `allocators` has room for all. */
+static int describe_sets(const struct lw_watch *watch, struct lw_report_allocator *allocators)
+{
+    const struct lw_engine_attachment *attachment = lw_watch_attachment(watch);
+    size_t count = 0;
+    for (int with_malloc = 1; with_malloc >= 0; with_malloc--) {
+        lw_vector_for_each (set, &attachment->sets) {
+            if (defines_malloc(set) != (with_malloc != 0))
+                continue;
+            int error = describe_set(set, lw_watch_modules(watch), &allocators[count++]);
+            if (error)
+                return error;
+        }
+    }
     return 0;
 }
 
@@ -35,10 +76,7 @@ int lw_attach_report_write(const struct lw_options *options, const struct lw_wat
     lw_auto_free struct lw_report_allocator *allocators = calloc(count + 1, sizeof(*allocators));
     if (!allocators)
         return -ENOMEM;
-    int result = 0;
-    for (size_t i = 0; i < count && !result; i++)
-        result = describe_set(&attachment->sets.items[i], lw_watch_modules(watch), &allocators[i]);
-
+    int result = describe_sets(watch, allocators);
     struct lw_task_status status = {0};
     bool alive = lw_task_status_read(attachment->pid, attachment->pid, &status) == 0;
     const struct lw_report_attach attach = {

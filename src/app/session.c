@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,7 @@ struct session {
     struct lw_status_line status;
     int signals; /* signalfd */
     sigset_t original_mask;
+    sigset_t ending; /* the signals that end the watch at once */
     bool output_open, armed, done;
     uint64_t armed_ns, next_report_ns, end_ns, next_status_ns;
     uint64_t last_events, last_status_ns;
@@ -45,10 +47,30 @@ static void fail(struct session *session, lw_error *error)
     session->done = true;
 }
 
+/*
+ * A reader that has stalled (a stopped pager, Ctrl-S) must not make leakwatch deaf: while a report
+ * is written, the signals that end the watch are delivered, and break off the write.
+ */
+static volatile sig_atomic_t interrupted;
+
+static void note_interrupt(int signal)
+{
+    (void)signal;
+    interrupted = 1;
+}
+
+static void begin_writing(struct session *session)
+{
+    lw_status_line_clear(&session->status);
+    pthread_sigmask(SIG_UNBLOCK, &session->ending, NULL);
+}
+
 /* What a writer returned. A reader that has gone away (a closed pipe) ends the watch as well as a
  * full disk does. */
-static void check_written(struct session *session, int result)
+static void end_writing(struct session *session, int result)
 {
+    pthread_sigmask(SIG_BLOCK, &session->ending, NULL);
+    session->done |= interrupted;
     if (result == 0 || session->exit_code == LW_EXIT_FAILED)
         return;
     fail(session,
@@ -65,17 +87,23 @@ static void check_written(struct session *session, int result)
 static lw_error *take_signals(struct session *session)
 {
     static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS};
-    static const int handled[] = {SIGINT, SIGTERM, SIGQUIT, SIGHUP, SIGUSR1};
-    sigset_t blocked, read;
+    static const int ending[] = {SIGINT, SIGTERM, SIGQUIT};
+    sigset_t blocked, handled;
     sigfillset(&blocked);
     for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++)
         sigdelset(&blocked, faults[i]);
-    sigemptyset(&read);
-    for (size_t i = 0; i < sizeof(handled) / sizeof(handled[0]); i++)
-        sigaddset(&read, handled[i]);
+    sigemptyset(&session->ending);
+    for (size_t i = 0; i < sizeof(ending) / sizeof(ending[0]); i++) {
+        const struct sigaction action = {.sa_handler = note_interrupt}; /* no SA_RESTART */
+        sigaction(ending[i], &action, NULL);
+        sigaddset(&session->ending, ending[i]);
+    }
+    handled = session->ending;
+    sigaddset(&handled, SIGHUP);
+    sigaddset(&handled, SIGUSR1);
     if (sigprocmask(SIG_BLOCK, &blocked, &session->original_mask) != 0)
         return lw_error_create(errno, "cannot block signals: %m");
-    session->signals = signalfd(-1, &read, SFD_CLOEXEC | SFD_NONBLOCK);
+    session->signals = signalfd(-1, &handled, SFD_CLOEXEC | SFD_NONBLOCK);
     if (session->signals < 0)
         return lw_error_create(errno, "cannot read signals: %m");
     return NULL;
@@ -99,9 +127,9 @@ static lw_error *open_output(struct session *session, pid_t pid)
 
 static void report_attachment(struct session *session)
 {
-    lw_status_line_clear(&session->status);
-    check_written(session, lw_attach_report_write(session->options, session->watch,
-                                                  &session->writing, session->output.stream));
+    begin_writing(session);
+    end_writing(session, lw_attach_report_write(session->options, session->watch, &session->writing,
+                                                session->output.stream));
 }
 
 /* The allocator is there: the watch begins. */
@@ -147,9 +175,9 @@ static void write_report(struct session *session, const struct lw_snapshot *snap
         fail(session, lw_error_create(ENOMEM, "out of memory"));
         return;
     }
-    lw_status_line_clear(&session->status);
-    check_written(session, session->options->writer->report(session->output.stream,
-                                                            &session->writing, report));
+    begin_writing(session);
+    end_writing(session, session->options->writer->report(session->output.stream, &session->writing,
+                                                          report));
     lw_report_destroy(report);
 }
 
@@ -303,8 +331,9 @@ static void write_end(struct session *session, const struct lw_watch_result *res
         end.exe = exe ? exe : "";
         break;
     }
-    check_written(session,
-                  session->options->writer->end(session->output.stream, &session->writing, &end));
+    begin_writing(session);
+    end_writing(session,
+                session->options->writer->end(session->output.stream, &session->writing, &end));
 }
 
 static const char *state_name(pid_t pid)
@@ -351,8 +380,9 @@ static void write_detachment(struct session *session, const struct lw_watch_resu
     if (!result->code_verified && strcmp(detach.target_state, "gone") != 0 &&
         strcmp(detach.target_state, "exited") != 0)
         session->exit_code = LW_EXIT_FAILED;
-    check_written(session, session->options->writer->detach(session->output.stream,
-                                                            &session->writing, &detach));
+    begin_writing(session);
+    end_writing(session, session->options->writer->detach(session->output.stream, &session->writing,
+                                                          &detach));
 }
 
 /* The target is let go first; everything that may be slow comes after. */

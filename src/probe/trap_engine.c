@@ -69,6 +69,7 @@ static lw_error *arm(struct trap_engine *trap)
     if (!error)
         error = trap_refresh_modules(trap);
     trap->engine.attachment.pid = trap->tracer.pid;
+    trap->engine.attachment.pause_ns = trap->tracer.attach_pause_ns;
     trap->engine.attachment.threads = (unsigned)trap->tracer.threads.count;
     trap->engine.armed = trap->engine.attachment.sets.count > 0;
     return error;
@@ -133,7 +134,6 @@ static struct lw_engine_outcome dispatch(struct trap_engine *trap, const struct 
     case LW_TRACE_GOES_ON:
         break;
     case LW_TRACE_EXITED:
-        trap->attached = false;
         outcome.end = stop->kind == LW_STOP_KILLED ? LW_ENGINE_KILLED : LW_ENGINE_EXITED;
         outcome.status = stop->status;
         outcome.signal = stop->signal;
@@ -141,10 +141,12 @@ static struct lw_engine_outcome dispatch(struct trap_engine *trap, const struct 
     case LW_TRACE_EXEC:
         /* The new image has never had a breakpoint of ours. */
         lw_tracer_abandon(&trap->tracer);
-        trap->attached = false;
         outcome.end = LW_ENGINE_EXEC;
         break;
     }
+    /* A vfork child may still be using the memory of a process that was killed. */
+    if (outcome.end != LW_ENGINE_RUNS)
+        trap->attached = trap->tracer.threads.count > 0;
     return outcome;
 }
 

@@ -90,8 +90,12 @@ static int write_attach(FILE *stream, const struct lw_writer_options *options,
         fputs(": ", stream);
         lw_pen_name(&pen, attach->engine_reason);
     }
-    fprintf(stream, "; the attach held the process up for %s\n\n",
-            lw_format_time(attach->pause_ns, text));
+    if (attach->pause_ns > 0)
+        fprintf(stream, "; the attach held the process up for %s",
+                lw_format_time(attach->pause_ns, text));
+    else if (!attach->from_start)
+        fputs("; no thread was stopped to attach", stream);
+    fputs("\n\n", stream);
     return lw_stream_flush(stream);
 }
 
@@ -404,7 +408,10 @@ static int write_detach(FILE *stream, const struct lw_writer_options *options,
     }
     fputs(", the process is ", stream);
     lw_pen_name(&pen, detach->target_state);
-    fprintf(stream, "; it was held up for %s.\n", lw_format_time(detach->pause_ns, text));
+    if (detach->pause_ns > 0)
+        fprintf(stream, "; it was held up for %s.\n", lw_format_time(detach->pause_ns, text));
+    else
+        fputs("; no thread was stopped to detach.\n", stream);
     return lw_stream_flush(stream);
 }
 

@@ -104,20 +104,6 @@ static struct module_symbols *symbols_of(struct lw_symbolizer *symbolizer,
     return symbols;
 }
 
-static size_t privacy(const char *name)
-{
-    /* What C++ and Rust names begin with does not count. */
-    return name[0] == '_' && (name[1] == 'Z' || name[1] == 'R') ? 0 : strspn(name, "_");
-}
-
-/* Of two names for one function, the public one has fewer underscores before it (malloc,
- * __libc_malloc), and the usual one is shorter (free, cfree). */
-static bool is_better_name(const char *name, const char *than)
-{
-    size_t a = privacy(name), b = privacy(than);
-    return a != b ? a < b : strlen(name) < strlen(than);
-}
-
 /* The symbol in Dwfl's tables, which are .symtab of the file or of its debug information. */
 static bool find_dwfl_symbol(Dwfl_Module *module, uint64_t address, struct lw_elf_symbol *symbol)
 {
@@ -142,9 +128,7 @@ static bool find_elf_symbol(const struct lw_module *module, Dwfl_Module *dwfl_mo
     if (!find_dwfl_symbol(dwfl_module, address, &other))
         return found;
     /* A label is no better than a function that holds the address. */
-    if (!found || (other.size != 0 &&
-                   (other.address > symbol->address || (other.address == symbol->address &&
-                                                        is_better_name(other.name, symbol->name)))))
+    if (!found || (other.size != 0 && other.address > symbol->address))
         *symbol = other;
     return true;
 }

@@ -8,15 +8,18 @@
 #include "elf_internal.h"
 
 #define SECTION_MAX  (512u << 20) /* bytes: a bigger symbol or string table is not read */
-#define NAME_HASHED  128          /* leading bytes: the length of a name is the target's choice */
+#define NAME_LOOKED  128          /* leading bytes: the length of a name is the target's choice */
 #define OVERLAPS_MAX 256          /* symbols looked at for one address, likewise */
 #define NO_ENTRY     UINT32_MAX
+/* A bit of .gnu.version, VERSYM_HIDDEN to other tools; glibc's elf.h has no name for it. */
+#define HIDDEN_VERSION 0x8000
 
 struct symbol_entry {
     struct lw_elf_symbol symbol;
     uint64_t max_end; /* of this and all entries before it */
     uint32_t next;    /* in its bucket */
     bool dynamic;     /* from .dynsym */
+    bool hidden;      /* of a version that only old programs are bound to */
 };
 
 struct got_slot {
@@ -135,8 +138,16 @@ static bool is_global(const GElf_Sym *raw)
            (visibility == STV_DEFAULT || visibility == STV_PROTECTED);
 }
 
+/* `versions` is .gnu.version, or NULL. */
+static bool is_hidden_version(Elf_Data *versions, size_t symbol)
+{
+    GElf_Versym version;
+    return versions != NULL && gelf_getversym(versions, (int)symbol, &version) != NULL &&
+           (version & HIDDEN_VERSION) != 0;
+}
+
 static int add_symbols(struct lw_elf_symbols *symbols, Elf_Data *data, const struct names *names,
-                       bool dynamic)
+                       bool dynamic, Elf_Data *versions)
 {
     size_t count = data->d_size / sizeof(Elf64_Sym);
     for (size_t i = 1; i < count; i++) {
@@ -157,6 +168,7 @@ static int add_symbols(struct lw_elf_symbols *symbols, Elf_Data *data, const str
                        .global = is_global(&raw)},
             .next = NO_ENTRY,
             .dynamic = dynamic,
+            .hidden = is_hidden_version(versions, i),
         };
         int result = lw_vector_push(&symbols->entries, entry);
         if (result != 0)
@@ -190,16 +202,32 @@ static int load_table(struct lw_elf_symbols *symbols, Elf *elf, bool dynamic)
         return result == -ENOENT ? 0 : result;
     if (!dynamic)
         cut_versions(names);
-    return add_symbols(symbols, data, names, dynamic);
+    Elf_Data *versions = dynamic ? find_section(elf, SHT_GNU_versym, &index, &header) : NULL;
+    return add_symbols(symbols, data, names, dynamic, versions);
 }
 
-/* Names that start with underscores are mostly aliases: __libc_malloc for malloc. */
-static size_t leading_underscores(const struct symbol_entry *entry)
+/* Underscores before a name mostly make it an alias: __libc_malloc of malloc. */
+static size_t privacy(const char *name)
 {
+    /* What C++ and Rust names begin with does not count. */
+    if (name[0] == '_' && (name[1] == 'Z' || name[1] == 'R'))
+        return 0;
     size_t count = 0;
-    while (count < 8 && entry->symbol.name[count] == '_')
+    while (count < 8 && name[count] == '_')
         count++;
     return count;
+}
+
+/* Of two names for one address, negative when people know the left one less well. */
+static int compare_names(const char *left, const char *right)
+{
+    size_t a_private = privacy(left), b_private = privacy(right);
+    if (a_private != b_private)
+        return a_private > b_private ? -1 : 1;
+    size_t a_length = strnlen(left, NAME_LOOKED), b_length = strnlen(right, NAME_LOOKED);
+    if (a_length != b_length)
+        return a_length > b_length ? -1 : 1;
+    return strncmp(right, left, NAME_LOOKED);
 }
 
 /* By address; of several names for one, the best last. */
@@ -212,10 +240,9 @@ static int compare_entries(const void *left, const void *right)
         return a->dynamic ? 1 : -1;
     if (a->symbol.global != b->symbol.global)
         return a->symbol.global ? 1 : -1;
-    size_t a_count = leading_underscores(a), b_count = leading_underscores(b);
-    if (a_count != b_count)
-        return a_count > b_count ? -1 : 1;
-    return (a->symbol.name > b->symbol.name) - (a->symbol.name < b->symbol.name);
+    if (a->hidden != b->hidden)
+        return a->hidden ? -1 : 1;
+    return compare_names(a->symbol.name, b->symbol.name);
 }
 
 static uint64_t symbol_end(const struct lw_elf_symbol *symbol)
@@ -242,7 +269,7 @@ static void index_addresses(struct lw_elf_symbols *symbols)
 static uint32_t hash_name(const char *name)
 {
     uint32_t hash = 2166136261u; /* FNV-1a */
-    for (size_t i = 0; i < NAME_HASHED && name[i] != '\0'; i++)
+    for (size_t i = 0; i < NAME_LOOKED && name[i] != '\0'; i++)
         hash = (hash ^ (unsigned char)name[i]) * 16777619u;
     return hash;
 }

@@ -11,10 +11,13 @@
 
 #include "leakwatch/base/cleanup.h"
 #include "leakwatch/base/clock.h"
+#include "leakwatch/base/text.h"
 #include "leakwatch/target/process.h"
 #include "threads.h"
 
 #define SIGTRAP_BIT (1ull << (SIGTRAP - 1))
+/* How long to wait for a thread that is stuck in the kernel. */
+#define SETTLE_NS (10 * LW_NS_PER_SECOND)
 /* glibc blocks every signal, its own among them, for moments only; programs cannot block that one.
  */
 #define SIGCANCEL_BIT (1ull << (32 - 1))
@@ -95,7 +98,12 @@ static lw_error *seize_listed(struct lw_tracer *tracer, unsigned *added)
     return error;
 }
 
-lw_error *lw_tracer_seize(struct lw_tracer *tracer)
+static lw_error *has_ended(const struct lw_tracer *tracer)
+{
+    return lw_error_create(ESRCH, "process %d has ended", (int)tracer->pid);
+}
+
+static lw_error *seize_all(struct lw_tracer *tracer)
 {
     /* A thread may be created while the directory is read. Once two readings in a row have found
      * nothing new, every thread is attached, and the kernel attaches those that they create. */
@@ -106,9 +114,89 @@ lw_error *lw_tracer_seize(struct lw_tracer *tracer)
             return error;
         stable = added == 0 ? stable + 1 : 0;
     }
-    if (tracer->threads.count == 0)
-        return lw_error_create(ESRCH, "process %d has ended", (int)tracer->pid);
-    return NULL;
+    return tracer->threads.count > 0 ? NULL : has_ended(tracer);
+}
+
+/* One stop while forks are waited for. */
+static lw_error *settle(struct lw_tracer *tracer, const struct lw_stop *stop)
+{
+    struct lw_thread *thread = lw_tracer_thread(tracer, stop->tid);
+    struct lw_registers registers;
+    if (thread && thread->interrupted &&
+        (stop->kind == LW_STOP_TRAP || stop->kind == LW_STOP_GROUP)) {
+        thread->interrupted = false;
+        if (stop->kind == LW_STOP_TRAP && lw_registers_read(stop->tid, &registers) == 0 &&
+            lw_registers_restart_interrupted(&registers))
+            lw_registers_write(stop->tid, &registers);
+    }
+    switch (lw_tracer_dispatch(tracer, stop)) {
+    case LW_TRACE_EXITED:
+        return has_ended(tracer);
+    case LW_TRACE_EXEC:
+        lw_tracer_abandon(tracer);
+        return lw_error_create(
+            ESRCH, "process %d has just started another program: try again, to watch that",
+            (int)tracer->pid);
+    default:
+        return NULL;
+    }
+}
+
+/*
+ * A fork that had begun when its thread was attached makes a child that is not ours, and that would
+ * take breakpoints planted now along with it. Threads asleep in other system calls are not in one;
+ * those that run are stopped for a moment, to know.
+ */
+static lw_error *await_forks(struct lw_tracer *tracer)
+{
+    const uint64_t start = lw_clock_now();
+    if (lw_threads_interrupt_running(tracer) == 0)
+        return NULL;
+    lw_error *error = NULL;
+    while (!error && lw_threads_count_awaited(tracer) > 0 && lw_clock_now() - start < SETTLE_NS) {
+        struct lw_stop stop = lw_tracer_next(tracer, lw_clock_now() + LW_NS_PER_MS);
+        if (stop.kind != LW_STOP_NONE)
+            error = settle(tracer, &stop);
+    }
+    tracer->attach_pause_ns = lw_clock_now() - start;
+    return error;
+}
+
+/* Attaches a child that uses the target's memory (vfork and posix_spawn until they exec): it would
+ * run into the breakpoints. */
+static void seize_sharing_child(struct lw_tracer *tracer, pid_t child)
+{
+    if (lw_tracer_thread(tracer, child) || lw_process_shares_memory(tracer->pid, child) != 1)
+        return;
+    struct lw_thread *thread = lw_threads_add(tracer, child);
+    if (!thread)
+        return;
+    thread->foreign = true;
+    if (lw_ptrace_seize(child) != 0)
+        lw_threads_remove(tracer, thread);
+}
+
+static void seize_sharing_children(struct lw_tracer *tracer)
+{
+    for (size_t i = tracer->threads.count; i-- > 0;) {
+        char path[64];
+        pid_t tid = tracer->threads.items[i]->tid;
+        snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)tracer->pid, (int)tid);
+        lw_auto_free char *text = lw_text_read_file(path, NULL);
+        char *rest = text, *end;
+        for (long child; rest && (child = strtol(rest, &end, 10)) > 0; rest = end)
+            seize_sharing_child(tracer, (pid_t)child);
+    }
+}
+
+lw_error *lw_tracer_seize(struct lw_tracer *tracer)
+{
+    lw_error *error = seize_all(tracer);
+    if (!error)
+        error = await_forks(tracer);
+    if (!error)
+        seize_sharing_children(tracer);
+    return error;
 }
 
 /* The child's side of lw_tracer_spawn. */

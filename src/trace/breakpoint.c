@@ -308,15 +308,15 @@ void lw_breakpoint_mask(const struct lw_breakpoint_table *table, uint64_t addres
             overlay(padding->start, padding->original, padding->used, address, buffer, size);
 }
 
-static int write_originals(const struct lw_breakpoint_table *table, struct lw_memory *memory)
+static int write_originals(const struct lw_breakpoint_table *table)
 {
     int result = 0;
     lw_vector_for_each (item, &table->sorted) {
         const struct lw_breakpoint *breakpoint = *item;
         if (!breakpoint->planted)
             continue;
-        int error = lw_memory_write(memory, breakpoint->address, breakpoint->displacement->original,
-                                    LW_BREAKPOINT_SIZE);
+        int error = lw_memory_write(table->memory, breakpoint->address,
+                                    breakpoint->displacement->original, LW_BREAKPOINT_SIZE);
         if (error)
             result = error; /* go on: the others must come out all the same */
     }
@@ -338,7 +338,7 @@ static int write_paddings(const struct lw_breakpoint_table *table, struct lw_mem
 
 int lw_breakpoint_table_lift_all(struct lw_breakpoint_table *table)
 {
-    int error = write_originals(table, table->memory);
+    int error = write_originals(table);
     int lifted = 0;
     lw_vector_for_each (item, &table->sorted) {
         lifted += (*item)->planted;
@@ -352,11 +352,22 @@ int lw_breakpoint_table_restore_padding(struct lw_breakpoint_table *table)
     return write_paddings(table, table->memory);
 }
 
+/* What was planted when the child was forked may have been lifted since, so its own bytes decide.
+ */
 int lw_breakpoint_table_clean_copy(const struct lw_breakpoint_table *table, struct lw_memory *child)
 {
-    int error = write_originals(table, child);
-    int padding_error = write_paddings(table, child);
-    return error ? error : padding_error;
+    int result = write_paddings(table, child);
+    lw_vector_for_each (item, &table->sorted) {
+        const struct lw_breakpoint *breakpoint = *item;
+        uint8_t bytes[LW_BREAKPOINT_SIZE];
+        int error = lw_memory_read_all(child, breakpoint->address, bytes, sizeof(bytes));
+        if (!error && memcmp(bytes, lw_breakpoint_instruction, sizeof(bytes)) == 0)
+            error = lw_memory_write(child, breakpoint->address, breakpoint->displacement->original,
+                                    sizeof(bytes));
+        if (error)
+            result = error;
+    }
+    return result;
 }
 
 /* Compares the page of code that holds the address with the file, or what of it the segment has. */

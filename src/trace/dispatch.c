@@ -59,20 +59,6 @@ static void enter_group_stop(struct lw_tracer *tracer, struct lw_thread *thread)
     thread->stopped = ptrace(PTRACE_LISTEN, thread->tid, NULL, NULL) == 0;
 }
 
-/* The creator is stopped in clone: its child is known by now or will be, and inherits its mask. */
-static void note_clone(struct lw_tracer *tracer, const struct lw_thread *creator)
-{
-    unsigned long tid;
-    if (ptrace(PTRACE_GETEVENTMSG, creator->tid, NULL, &tid) == 0) {
-        struct lw_thread *created = lw_tracer_thread(tracer, (pid_t)tid);
-        if (!created)
-            created = lw_threads_add(tracer, (pid_t)tid);
-        if (created)
-            created->blocks_sigtrap = creator->blocks_sigtrap;
-    }
-    lw_ptrace_continue(tracer, creator->tid, 0);
-}
-
 /* Everything of the old image is gone but the one thread, which has the process's id now. */
 static enum lw_trace_outcome note_exec(struct lw_tracer *tracer, const struct lw_stop *stop)
 {
@@ -100,21 +86,6 @@ static enum lw_trace_outcome note_end(struct lw_tracer *tracer, const struct lw_
     return stop->tid == tracer->pid ? LW_TRACE_EXITED : LW_TRACE_GOES_ON;
 }
 
-/* The thread behind a stop; NULL when it was a forked child, which has been released. */
-static struct lw_thread *thread_of(struct lw_tracer *tracer, const struct lw_stop *stop)
-{
-    struct lw_thread *thread = lw_tracer_thread(tracer, stop->tid);
-    bool foreign = false;
-    if (thread || lw_threads_release_child(tracer, stop->tid, &foreign))
-        return thread;
-    thread = lw_threads_add(tracer, stop->tid);
-    if (thread)
-        thread->foreign = foreign;
-    else
-        lw_ptrace_continue(tracer, stop->tid, stop->kind == LW_STOP_SIGNAL ? stop->signal : 0);
-    return thread;
-}
-
 enum lw_trace_outcome lw_tracer_dispatch(struct lw_tracer *tracer, const struct lw_stop *stop)
 {
     if (stop->kind == LW_STOP_NONE)
@@ -126,7 +97,7 @@ enum lw_trace_outcome lw_tracer_dispatch(struct lw_tracer *tracer, const struct 
     if (stop->kind == LW_STOP_EXEC)
         return note_exec(tracer, stop);
 
-    struct lw_thread *thread = thread_of(tracer, stop);
+    struct lw_thread *thread = lw_threads_at_stop(tracer, stop);
     if (!thread)
         return LW_TRACE_GOES_ON;
     thread->stopped = false;
@@ -138,7 +109,9 @@ enum lw_trace_outcome lw_tracer_dispatch(struct lw_tracer *tracer, const struct 
         enter_group_stop(tracer, thread);
         break;
     case LW_STOP_CLONE:
-        note_clone(tracer, thread);
+    case LW_STOP_FORK:
+        lw_threads_expect_child(tracer, thread);
+        lw_ptrace_continue(tracer, thread->tid, 0);
         break;
     default:
         lw_ptrace_continue(tracer, thread->tid, 0);

@@ -1,36 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Leaving the target: its code restored, no thread in a copy, nobody woken who slept. */
 #include <errno.h>
-#include <inttypes.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/ptrace.h>
+#include <unistd.h>
 
-#include "leakwatch/base/cleanup.h"
 #include "leakwatch/base/clock.h"
 #include "leakwatch/base/log.h"
-#include "leakwatch/base/text.h"
+#include "leakwatch/target/process.h"
 #include "threads.h"
 
 /* How long to wait for the stop of a thread that was interrupted, before it is told that one is
  * stuck in the kernel (state D); a thread in there cannot be in a copy. */
 #define SETTLE_NS (10 * LW_NS_PER_SECOND)
-
-/*
- * A thread asleep in a system call stands behind its syscall instruction, and those are never
- * displaced: it is in no copy and has no trap on its way. /proc/PID/task/TID/syscall says
- * "running", or
- * "-1 SP PC" for one that sleeps elsewhere (a page fault), or "NUMBER ARGS... SP PC".
- */
-static bool sleeps_in_system_call(pid_t tid)
-{
-    char path[64];
-    snprintf(path, sizeof(path), "/proc/%d/syscall", (int)tid);
-    lw_auto_free char *text = lw_text_read_file(path, NULL);
-    return text && text[0] >= '0' && text[0] <= '9';
-}
 
 /* Releases a thread that has stopped, whatever it stopped for, in the state that it would have
  * untraced. */
@@ -39,6 +21,12 @@ static void release(struct lw_tracer *tracer, const struct lw_stop *stop, struct
     struct lw_registers registers;
     bool again;
     int signal = stop->kind == LW_STOP_SIGNAL ? stop->signal : 0;
+    if (signal == 0 && lw_threads_has_trap_pending(stop->tid)) {
+        /* It has run into a breakpoint, but the kernel reports our interrupt first. */
+        thread->interrupted = true;
+        lw_ptrace_continue(tracer, stop->tid, 0);
+        return;
+    }
     if (lw_tracer_hit(tracer, stop, thread, &registers, &again)) {
         lw_registers_write_pc(stop->tid, lw_registers_pc(&registers));
         signal = 0;
@@ -52,52 +40,25 @@ static void release(struct lw_tracer *tracer, const struct lw_stop *stop, struct
     lw_threads_remove(tracer, thread);
 }
 
-/* The number of threads that had to be stopped. */
-static size_t interrupt_running(struct lw_tracer *tracer)
-{
-    size_t count = 0;
-    lw_vector_for_each (item, &tracer->threads) {
-        struct lw_thread *thread = *item;
-        thread->interrupted = !thread->stopped && !sleeps_in_system_call(thread->tid) &&
-                              ptrace(PTRACE_INTERRUPT, thread->tid, NULL, NULL) == 0;
-        count += thread->interrupted;
-    }
-    return count;
-}
-
-static size_t count_interrupted(const struct lw_tracer *tracer)
-{
-    size_t count = 0;
-    lw_vector_for_each (item, &tracer->threads)
-        count += (*item)->interrupted;
-    return count;
-}
-
 /* One stop on the way out. */
 static void settle(struct lw_tracer *tracer, const struct lw_stop *stop)
 {
-    struct lw_thread *thread = lw_tracer_thread(tracer, stop->tid);
-    switch (stop->kind) {
-    case LW_STOP_EXITED:
-    case LW_STOP_KILLED:
-    case LW_STOP_EXEC:
-        lw_tracer_dispatch(tracer, stop);
-        if (stop->kind == LW_STOP_EXEC && stop->tid == tracer->pid)
+    if (stop->kind == LW_STOP_EXITED || stop->kind == LW_STOP_KILLED ||
+        stop->kind == LW_STOP_EXEC) {
+        if (lw_tracer_dispatch(tracer, stop) == LW_TRACE_EXEC)
             lw_tracer_abandon(tracer);
-        break;
-    default:
-        if (thread) {
-            release(tracer, stop, thread);
-            break;
-        }
-        bool foreign;
-        if (!lw_threads_release_child(tracer, stop->tid, &foreign))
-            lw_ptrace_detach(stop->tid, stop->kind == LW_STOP_SIGNAL ? stop->signal : 0);
-        break;
+        return;
     }
+    struct lw_thread *thread = lw_threads_at_stop(tracer, stop);
+    if (!thread)
+        return;
+    /* A child that was forked before the breakpoints were taken out has them in its memory. */
+    if (stop->kind == LW_STOP_CLONE || stop->kind == LW_STOP_FORK)
+        lw_threads_expect_child(tracer, thread);
+    release(tracer, stop, thread);
 }
 
-/* Handles stops until every interrupted thread and everything that was under way has been let go.
+/* Handles stops until every thread that was interrupted or is being born has been let go.
  */
 static void settle_all(struct lw_tracer *tracer)
 {
@@ -107,7 +68,7 @@ static void settle_all(struct lw_tracer *tracer)
         if (stop.kind == LW_STOP_NOBODY)
             return;
         if (stop.kind == LW_STOP_NONE) {
-            if (count_interrupted(tracer) == 0)
+            if (lw_threads_count_awaited(tracer) == 0)
                 return;
             stop = lw_tracer_next(tracer, lw_clock_now() + LW_NS_PER_MS);
         }
@@ -115,7 +76,7 @@ static void settle_all(struct lw_tracer *tracer)
             settle(tracer, &stop);
     }
     lw_warn("%zu threads of process %d are stuck in the kernel; they are released as they are",
-            count_interrupted(tracer), (int)tracer->pid);
+            lw_threads_count_awaited(tracer), (int)tracer->pid);
 }
 
 int lw_tracer_leave(struct lw_tracer *tracer, struct lw_leave_result *result)
@@ -128,7 +89,7 @@ int lw_tracer_leave(struct lw_tracer *tracer, struct lw_leave_result *result)
         result->breakpoints = (unsigned)lifted;
 
     const uint64_t start = lw_clock_now();
-    size_t interrupted = interrupt_running(tracer);
+    size_t interrupted = lw_threads_interrupt_running(tracer);
     settle_all(tracer);
     if (interrupted > 0)
         result->longest_pause_ns = lw_clock_now() - start;

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "leakwatch/base/clock.h"
 #include "leakwatch/base/log.h"
@@ -102,7 +103,27 @@ bool lw_threads_rewind(struct lw_tracer *tracer, pid_t tid, struct lw_registers 
     return lw_registers_write(tid, registers) == 0;
 }
 
-bool lw_threads_release_child(struct lw_tracer *tracer, pid_t tid, bool *foreign)
+void lw_threads_expect_child(struct lw_tracer *tracer, const struct lw_thread *creator)
+{
+    unsigned long message;
+    if (ptrace(PTRACE_GETEVENTMSG, creator->tid, NULL, &message) != 0)
+        return;
+    pid_t tid = (pid_t)message;
+    struct lw_thread *child = lw_tracer_thread(tracer, tid);
+    struct lw_task_status status;
+    if (!child && lw_task_status_read(tid, tid, &status) == 0 && status.tracer == gettid()) {
+        /* Not seen yet; and not seen and released already. */
+        child = lw_threads_add(tracer, tid);
+        if (child)
+            child->newborn = true;
+    }
+    if (child)
+        child->blocks_sigtrap = creator->blocks_sigtrap;
+}
+
+/* A new tracee that is a process of its own, with a copy of the target's memory, is cleaned and let
+ * go. False when it is a thread of the target, or shares its memory. */
+static bool release_child(struct lw_tracer *tracer, pid_t tid, bool *foreign)
 {
     struct lw_task_status status;
     *foreign = false;
@@ -126,4 +147,26 @@ bool lw_threads_release_child(struct lw_tracer *tracer, pid_t tid, bool *foreign
                 -result);
     lw_ptrace_detach(tid, 0);
     return true;
+}
+
+struct lw_thread *lw_threads_at_stop(struct lw_tracer *tracer, const struct lw_stop *stop)
+{
+    struct lw_thread *thread = lw_tracer_thread(tracer, stop->tid);
+    if (thread && !thread->newborn)
+        return thread;
+    bool foreign;
+    bool released = release_child(tracer, stop->tid, &foreign);
+    if (released && thread)
+        lw_threads_remove(tracer, thread);
+    if (released)
+        return NULL;
+    if (!thread)
+        thread = lw_threads_add(tracer, stop->tid);
+    if (!thread) {
+        lw_ptrace_continue(tracer, stop->tid, stop->kind == LW_STOP_SIGNAL ? stop->signal : 0);
+        return NULL;
+    }
+    thread->newborn = false;
+    thread->foreign = foreign;
+    return thread;
 }

@@ -27,9 +27,24 @@ void lw_threads_mend_mask(const struct lw_thread *thread);
  * the new ones. */
 bool lw_threads_rewind(struct lw_tracer *tracer, pid_t tid, struct lw_registers *registers);
 
-/* A new tracee that is a process of its own with a copy of the target's memory: takes our bytes
- * out of it and lets it go. False when it is a thread of the target, or shares its memory. */
-bool lw_threads_release_child(struct lw_tracer *tracer, pid_t tid, bool *foreign);
+/* The creator is stopped in fork, vfork or clone: the child is expected from now on, and inherits
+ * what is known of its creator. */
+void lw_threads_expect_child(struct lw_tracer *tracer, const struct lw_thread *creator);
+
+/*
+ * The thread that a stop is of, known or new. NULL when there is nothing left to do: it was a
+ * forked process, with a copy of the target's memory, from which our bytes have been taken before
+ * it was let go.
+ */
+struct lw_thread *lw_threads_at_stop(struct lw_tracer *tracer, const struct lw_stop *stop);
+
+/* Interrupts the threads that are not asleep in a system call, nor stopped: marks them
+ * `interrupted`, and returns how many. */
+size_t lw_threads_interrupt_running(struct lw_tracer *tracer);
+/* The threads whose stops are still to come: interrupted or newborn. */
+size_t lw_threads_count_awaited(const struct lw_tracer *tracer);
+/* A SIGTRAP is about to be reported for this thread. */
+bool lw_threads_has_trap_pending(pid_t tid);
 
 /* One look at what has happened, without waiting; LW_STOP_NONE when nothing has. */
 struct lw_stop lw_wait_poll(struct lw_tracer *tracer);

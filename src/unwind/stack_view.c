@@ -139,6 +139,22 @@ void lw_stack_view_begin(struct lw_stack_view *view, uint64_t sp, size_t size)
     open_window(view, sp, size);
 }
 
+/*
+ * Of a running thread, stacks change; what call-frame information refers to in a module's data (a
+ * personality routine's address) does not, unless the stack is there too. No window is opened:
+ * there may be stack next to the word.
+ */
+static int read_while_running(struct lw_stack_view *view, uint64_t address, uint64_t *word)
+{
+    const uint64_t sp = view->windows[0].start;
+    if (lw_module_layouts_find(view->layouts, address) &&
+        !lw_module_layouts_find(view->layouts, sp) &&
+        lw_memory_read_all(view->memory, address, word, WORD) == 0)
+        return 0;
+    view->denied = true;
+    return -EFAULT;
+}
+
 int lw_stack_view_read(struct lw_stack_view *view, uint64_t address, uint64_t *word)
 {
     if (address > UINT64_MAX - LW_STACK_WINDOW_MAX)
@@ -151,12 +167,8 @@ int lw_stack_view_read(struct lw_stack_view *view, uint64_t address, uint64_t *w
         }
     if (read_constant(view, address, word))
         return 0;
-    /* Of a running thread, stacks change; what call-frame information refers to in a module's data
-     * (a personality routine's address) does not. */
-    if (view->frozen && !lw_module_layouts_find(view->layouts, address)) {
-        view->denied = true;
-        return -EFAULT;
-    }
+    if (view->frozen)
+        return read_while_running(view, address, word);
     for (unsigned i = 0; i < LW_STACK_VIEW_WINDOWS; i++)
         if (extend_window(view, &view->windows[i], address)) {
             if (i == 0)

@@ -50,6 +50,14 @@ def test_each_function_leaks_30000_bytes(target, healthy_watch, preload, program
     assert None not in by_leak(report)
 
 
+def test_what_defines_malloc_is_told_first(target, healthy_watch, preload):
+    each = target("each_operator", env=preload)
+    attach = healthy_watch(each.pid, "-i", "1h").of("attach")[0]
+    defines_malloc = ["malloc" in allocator["functions"] for allocator in attach["allocators"]]
+    assert defines_malloc == sorted(defines_malloc, reverse=True)
+    assert "libstdc++" in attach["allocators"][-1]["module"]
+
+
 def test_operators_free_what_they_made(target, healthy_watch, preload):
     each = target("each_operator", env=preload)
     watch = healthy_watch(each.pid, "-e", "1h", "-i", "1h")

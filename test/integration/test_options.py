@@ -21,9 +21,9 @@ REPORT_KEYS = {"type", "time", "pid", "elapsed_s", "expire_s", "rss_bytes", "liv
 STACK_KEYS = {"id", "expired_bytes", "expired_blocks", "delta_bytes", "live_bytes", "live_blocks",
               "allocs", "alloc_bytes", "frees", "late_frees", "age_s", "lifetime_s", "frames"}
 FRAME_KEYS = {"function", "module", "offset", "address", "file", "line", "inlined"}
-# aligned_alloc is memalign by another name in glibc
-C_FUNCTIONS = {"malloc", "calloc", "realloc", "reallocarray", "free", "memalign", "posix_memalign",
-               "valloc", "pvalloc"}
+# aligned_alloc is memalign by another name in glibc, and told all the same
+C_FUNCTIONS = {"malloc", "calloc", "realloc", "reallocarray", "free", "memalign", "aligned_alloc",
+               "posix_memalign", "valloc", "pvalloc"}
 
 
 def types(objects):
@@ -73,7 +73,11 @@ def test_the_attach_object(target, healthy_watch):
     assert attach["threads"] == 6
     libc = [each for each in attach["allocators"] if "libc.so" in each["module"]]
     assert len(libc) == 1
-    assert C_FUNCTIONS <= set(libc[0]["functions"])
+    functions = libc[0]["functions"]
+    assert C_FUNCTIONS <= set(functions)
+    assert len(functions) == len(set(functions))
+    assert functions.index("memalign") < functions.index("aligned_alloc") < \
+        functions.index("posix_memalign")
     assert re.fullmatch("[0-9a-f]{8,}", libc[0]["build_id"])
 
 
@@ -273,10 +277,12 @@ def test_text_report(target):
     health = Health(each.pid)
     text = run_text(each, "-T", "0")
     for words in (harness.target_path("each_function"), f"PID {each.pid}", "1 thread", "libc.so.6",
-                  "posix_memalign", "before the attach", "50ms", "200ms", "RSS", "RSS",
+                  "posix_memalign", "aligned_alloc", "before the attach", "50ms", "200ms", "RSS",
                   "leak_malloc", "each_function.c:", "Summary"):
         assert words in text, words
     assert "\033" not in text
+    assert re.search("no thread was stopped to attach|the attach held the process up for [1-9]",
+                     text)
     receipt = text[text.index("Summary"):]
     assert re.search("breakpoint|probe", receipt) and re.search("thread", receipt)
     assert "code" in receipt

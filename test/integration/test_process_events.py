@@ -32,6 +32,17 @@ def test_children_run_untouched(target, healthy_watch):
     assert count["failures"] == 0, f"wait status {count['last_failure']:#x}"
 
 
+def test_children_of_every_moment_run_untouched(target, healthy_watch):
+    """Forks that are under way while breakpoints come and go: no child takes one along."""
+    forker = target("forker", 300)
+    for _ in range(40):
+        watch = healthy_watch(forker.pid, "-i", "1h")
+        watch.detach()
+    assert_working(forker)
+    count = forker.ask("count")
+    assert count["failures"] == 0, f"wait status {count['last_failure']:#x}"
+
+
 def test_a_living_child_is_untraced_and_clean(target, healthy_watch):
     forker = target("forker", 20)
     watch = healthy_watch(forker.pid, "-i", "1h")

@@ -121,12 +121,24 @@ static void test_names_addresses(void **state)
     assert_int_equal(lw_elf_image_find_symbols(image, "local_function", found, 2), 0);
     assert_int_equal(lw_elf_image_find_symbols(image, "main", found, 2), 1);
     lw_elf_image_close(image);
+}
 
-    /* Of malloc and __libc_malloc, at one address, people know the former. */
-    image = open_holder((void *)getenv, &bias);
-    assert_int_equal(lw_elf_image_find_symbols(image, "malloc", found, 2), 1);
-    assert_true(lw_elf_image_symbol_at(image, found[0].address + 4, &symbol));
-    assert_string_equal(symbol.name, "malloc");
+/* Of several names for one function, the one that people know. */
+static void test_chooses_among_aliases(void **state)
+{
+    (void)state;
+    /* Each with __libc_ names; free with cfree@GLIBC_2.2.5, which programs cannot be linked with
+     * any more; memalign with aligned_alloc, lseek with llseek@GLIBC_2.2.5 and lseek64. */
+    static const char *const names[] = {"malloc", "free", "memalign", "lseek"};
+    uint64_t bias;
+    struct lw_elf_symbol found[2], symbol;
+    struct lw_elf_image *image = open_holder((void *)getenv, &bias);
+    for (size_t i = 0; i < LENGTH(names); i++) {
+        assert_int_equal(lw_elf_image_find_symbols(image, names[i], found, 2), 1);
+        assert_true(lw_elf_image_symbol_at(image, found[0].address + 4, &symbol));
+        assert_string_equal(symbol.name, names[i]);
+        assert_true(symbol.address == found[0].address);
+    }
     lw_elf_image_close(image);
 }
 
@@ -250,10 +262,11 @@ static void test_refuses_what_is_not_elf(void **state)
     assert_null(image);
 }
 
-static unsigned char *read_library(size_t *size)
+/* The bytes of the file that holds a function of this process. */
+static unsigned char *read_holder(void *function, size_t *size)
 {
     Dl_info info;
-    assert_true(dladdr((void *)elf_version, &info) != 0);
+    assert_true(dladdr(function, &info) != 0);
     lw_auto_close int fd = open(info.dli_fname, O_RDONLY | O_CLOEXEC);
     struct stat status;
     assert_int_equal(fstat(fd, &status), 0);
@@ -261,6 +274,57 @@ static unsigned char *read_library(size_t *size)
     assert_int_equal(read(fd, bytes, (size_t)status.st_size), status.st_size);
     *size = (size_t)status.st_size;
     return bytes;
+}
+
+static unsigned char *read_library(size_t *size)
+{
+    return read_holder((void *)elf_version, size);
+}
+
+static Elf64_Shdr *section_of_type(unsigned char *bytes, unsigned type)
+{
+    const Elf64_Ehdr *header = (Elf64_Ehdr *)bytes;
+    Elf64_Shdr *sections = (Elf64_Shdr *)(bytes + header->e_shoff);
+    for (unsigned i = 0; i < header->e_shnum; i++)
+        if (sections[i].sh_type == type)
+            return &sections[i];
+    fail();
+    return NULL;
+}
+
+static void test_prefers_default_versions(void **state)
+{
+    (void)state;
+    size_t size;
+    uint64_t bias;
+    struct lw_elf_symbol found, symbol;
+    struct lw_elf_image *image = open_holder((void *)getenv, &bias);
+    assert_int_equal(lw_elf_image_find_symbols(image, "free", &found, 1), 1);
+    lw_elf_image_close(image);
+
+    /* Had the C library made cfree the default, and kept free for old programs: */
+    lw_auto_free unsigned char *bytes = read_holder((void *)getenv, &size);
+    const Elf64_Shdr *table = section_of_type(bytes, SHT_DYNSYM);
+    const Elf64_Sym *symbols = (Elf64_Sym *)(bytes + table->sh_offset);
+    Elf64_Half *versions =
+        (Elf64_Half *)(bytes + section_of_type(bytes, SHT_GNU_versym)->sh_offset);
+    const char *names =
+        (char *)bytes +
+        ((Elf64_Shdr *)(bytes + ((Elf64_Ehdr *)bytes)->e_shoff))[table->sh_link].sh_offset;
+    unsigned changed = 0;
+    for (size_t i = 0; i < table->sh_size / sizeof(*symbols); i++) {
+        const char *name = names + symbols[i].st_name;
+        if (symbols[i].st_value != found.address || strcmp(name, "__libc_free") == 0)
+            continue;
+        assert_int_equal((versions[i] & 0x8000) != 0, strcmp(name, "cfree") == 0);
+        versions[i] ^= 0x8000;
+        changed++;
+    }
+    assert_int_equal(changed, 2);
+    assert_int_equal(lw_elf_image_open_memory(bytes, size, &image), 0);
+    assert_true(lw_elf_image_symbol_at(image, found.address, &symbol));
+    assert_string_equal(symbol.name, "cfree");
+    lw_elf_image_close(image);
 }
 
 static void test_refuses_other_classes_and_types(void **state)
@@ -418,6 +482,8 @@ int main(void)
         cmocka_unit_test(test_c_library),
         cmocka_unit_test(test_finds_global_symbols_by_name),
         cmocka_unit_test(test_names_addresses),
+        cmocka_unit_test(test_chooses_among_aliases),
+        cmocka_unit_test(test_prefers_default_versions),
         cmocka_unit_test(test_reads_original_bytes),
         cmocka_unit_test(test_names_got_slots),
         cmocka_unit_test(test_names_slots_of_own_ifuncs),

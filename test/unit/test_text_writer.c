@@ -240,6 +240,12 @@ static void test_attach(void **state)
                               "\n");
     free(text);
 
+    attach.pause_ns = 0;
+    text = WRITTEN(attach, &plain, &attach);
+    expect(text, "engine       trap; no thread was stopped to attach\n\n");
+    expect_not(text, "0us");
+    free(text);
+
     attach.from_start = attach.stopped = true;
     attach.min_size = 4096;
     attach.max_size = 8192;
@@ -248,6 +254,7 @@ static void test_attach(void **state)
     expect(text, "1 thread, from its start; it is stopped and stays so\n");
     expect(text, "of 4,096 bytes or more, of 8,192 bytes or fewer\n");
     expect_not(text, "not seen");
+    expect(text, "engine       trap\n\n");
     free(text);
 }
 
@@ -315,6 +322,11 @@ static void test_detach(void **state)
     detach.pause_ns = 999999999;
     text = WRITTEN(detach, &plain, &detach);
     expect(text, "held up for 999ms.\n");
+    free(text);
+    detach.pause_ns = 0;
+    text = WRITTEN(detach, &plain, &detach);
+    expect(text, "the process is sleeping; no thread was stopped to detach.\n");
+    expect_not(text, "0us");
     free(text);
     detach.code_verified = false;
     text = WRITTEN(detach, &plain, &detach);

@@ -21,11 +21,11 @@
  *
  * ptrace binds a tracee to the thread that attached it, so all of this runs on one thread, the
  * tracer's own, with SIGCHLD blocked in the whole process (lw_tracer_wake excepted). Nothing is
- * stopped to attach: PTRACE_SEIZE does not stop, and breakpoints are written without a stop. To
- * leave, only threads that are running are stopped, for moments; those asleep in the kernel are
- * released by the end of the tracer's thread, which the kernel turns into a detach that wakes
- * nobody (an interrupted epoll_wait or semop would fail with EINTR). So a watch is over when
- * lw_tracer_leave has returned and the thread has ended.
+ * stopped to attach but running threads, once, for some microseconds: PTRACE_SEIZE does not stop,
+ * and breakpoints are written without a stop. To leave, only threads that are running are stopped,
+ * for moments; those asleep in the kernel are released by the end of the tracer's thread, which the
+ * kernel turns into a detach that wakes nobody (an interrupted epoll_wait or semop would fail with
+ * EINTR). So a watch is over when lw_tracer_leave has returned and the thread has ended.
  *
  * A stop is looked at with WNOWAIT and never consumed: what a thread reported is cleared by its own
  * resumption, and by nothing else.
@@ -33,6 +33,7 @@
 struct lw_thread {
     pid_t tid;
     bool foreign;        /* of another process that shares the target's memory (vfork, CLONE_VM) */
+    bool newborn;        /* its creator has told of it, and its first stop is still to come */
     bool stopped;        /* in a group-stop (PTRACE_LISTEN) */
     bool blocks_sigtrap; /* a trap unblocks SIGTRAP (force_sig), and this thread wants it blocked */
     bool interrupted;    /* by us, to leave: its stop is still to come */
@@ -48,6 +49,7 @@ struct lw_tracer {
     pthread_t self;
     struct lw_memory *memory;
     struct lw_breakpoint_table *breakpoints;
+    uint64_t attach_pause_ns; /* longest for which lw_tracer_seize stopped a thread */
     struct lw_map by_tid;
     LW_VECTOR(struct lw_thread *) threads;
 
@@ -73,7 +75,8 @@ void lw_tracer_init(struct lw_tracer *tracer, pid_t pid, struct lw_memory *memor
                     struct lw_breakpoint_table *breakpoints);
 void lw_tracer_deinit(struct lw_tracer *tracer);
 
-/* Attaches to every thread of the process, without stopping any. */
+/* Attaches to every thread of the process, and to processes that share its memory (vfork). Stops
+ * only threads that are running at this moment, once, to be sure that no fork is under way. */
 lw_error *lw_tracer_seize(struct lw_tracer *tracer);
 
 /*

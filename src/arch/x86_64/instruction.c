@@ -43,6 +43,10 @@ static uint64_t relative_address(const struct decoded *decoded, ZydisOperandType
 
 static enum lw_flow flow_of(const struct decoded *decoded, bool is_direct)
 {
+    /* Zydis has these two among the branches; outside a transaction, xabort does nothing. */
+    if (decoded->instruction.mnemonic == ZYDIS_MNEMONIC_XEND ||
+        decoded->instruction.mnemonic == ZYDIS_MNEMONIC_XABORT)
+        return LW_FLOW_NEXT;
     switch (decoded->instruction.meta.category) {
     case ZYDIS_CATEGORY_RET:
         return LW_FLOW_RETURN;
@@ -164,8 +168,9 @@ static int displace_branch(struct emitter *emitter, const struct decoded *decode
     uint8_t opcode = instruction->opcode;
     if (instruction->opcode_map == ZYDIS_OPCODE_MAP_0F)
         opcode = (uint8_t)(0x70 | (opcode & 0x0f)); /* jcc rel32 -> jcc rel8 */
-    else if (instruction->opcode_map != ZYDIS_OPCODE_MAP_DEFAULT)
-        return -ENOTSUP; /* xbegin and the like */
+    else if (instruction->opcode_map != ZYDIS_OPCODE_MAP_DEFAULT ||
+             instruction->raw.imm[0].size != 8)
+        return -ENOTSUP; /* xbegin */
     if (instruction->attributes & ZYDIS_ATTRIB_HAS_ADDRESSSIZE)
         emit(emitter, "\x67", 1); /* jecxz, loop on ecx */
     emit(emitter, &opcode, 1);
@@ -188,7 +193,8 @@ static int displace_call(struct emitter *emitter, const struct decoded *decoded,
     const ZydisDecodedOperand *operand = &decoded->operands[0];
     if (target == 0 && (decoded->instruction.opcode != 0xff || operand->size != 64))
         return -ENOTSUP;
-    if (operand->type == ZYDIS_OPERAND_TYPE_MEMORY && operand->mem.base == ZYDIS_REGISTER_RSP)
+    if (operand->type == ZYDIS_OPERAND_TYPE_MEMORY &&
+        (operand->mem.base == ZYDIS_REGISTER_RSP || operand->mem.base == ZYDIS_REGISTER_ESP))
         return -ENOTSUP; /* the push would move what the call reads */
     if (operand->type == ZYDIS_OPERAND_TYPE_REGISTER && operand->reg.value == ZYDIS_REGISTER_RSP)
         return -ENOTSUP;
