@@ -82,6 +82,7 @@ int lw_attach_report_write(const struct lw_options *options, const struct lw_wat
     const struct lw_report_attach attach = {
         .pid = attachment->pid,
         .exe = exe ? exe : "",
+        .name = alive ? status.name : "",
         .engine = "trap",
         .engine_reason = "",
         .threads = attachment->threads,
@@ -91,7 +92,7 @@ int lw_attach_report_write(const struct lw_options *options, const struct lw_wat
         .min_size = options->min_size,
         .max_size = options->max_size,
         .from_start = attachment->from_start,
-        .stopped = alive && (status.state == 'T'),
+        .stopped = attachment->stopped,
         .allocators = allocators,
         .allocator_count = count,
     };

@@ -8,6 +8,7 @@
 #include "leakwatch/base/cleanup.h"
 #include "leakwatch/base/clock.h"
 #include "leakwatch/base/log.h"
+#include "leakwatch/target/process.h"
 #include "trap.h"
 
 static struct trap_engine *trap_of(struct lw_engine *engine)
@@ -79,6 +80,9 @@ static lw_error *trap_attach(struct lw_engine *engine, pid_t pid)
 {
     struct trap_engine *trap = trap_of(engine);
     init_tracer(trap, pid);
+    struct lw_task_status
+        status; /* as it is untraced: tracing shows a stopped process in another state */
+    engine->attachment.stopped = lw_task_status_read(pid, pid, &status) == 0 && status.state == 'T';
     lw_error *error = open_process(trap, pid);
     if (!error && engine->attachment.sets.count == 0)
         error = no_allocator(pid);

@@ -69,6 +69,16 @@ static void print_settings(const struct lw_pen *pen, const struct lw_report_atta
                 "note");
 }
 
+/* Programs are often links to one executable (redis-server to redis-check-rdb), or rename
+ * themselves. */
+static bool has_other_name(const struct lw_report_attach *attach)
+{
+    const char *slash = strrchr(attach->exe, '/');
+    const char *base = slash ? slash + 1 : attach->exe;
+    size_t length = strlen(attach->name);
+    return length > 0 && strncmp(base, attach->name, length) != 0;
+}
+
 static int write_attach(FILE *stream, const struct lw_writer_options *options,
                         const struct lw_report_attach *attach)
 {
@@ -77,6 +87,11 @@ static int write_attach(FILE *stream, const struct lw_writer_options *options,
 
     fprintf(stream, NAME_COLUMN, "watching");
     lw_pen_name(&pen, attach->exe);
+    if (has_other_name(attach)) {
+        fputs(" (", stream);
+        lw_pen_name(&pen, attach->name);
+        fputs(")", stream);
+    }
     fprintf(stream, ", PID %d, ", (int)attach->pid);
     lw_pen_count(&pen, attach->threads, "thread");
     fprintf(stream, "%s%s\n", attach->from_start ? ", from its start" : "",

@@ -49,8 +49,9 @@ static ssize_t process_memory_read(struct lw_memory *memory, uint64_t address, v
         return n;
     if (n == 0)
         return -EFAULT;
-    /* The open file stays good where the process id does not: once the process has become non-dumpable
-     * or changed its user, and after its main thread has ended before the others (ESRCH). */
+    /* The open file stays good where the process id does not: once the process has become
+     * non-dumpable or changed its user, and after its main thread has ended before the others
+     * (ESRCH). */
     if (errno == EPERM || errno == ENOSYS || errno == ESRCH)
         return mem_file_read(process->fd, address, buffer, size);
     return memory_errno(errno);

@@ -112,6 +112,7 @@ static inline struct lw_report_attach sample_attach(void)
     return (struct lw_report_attach){
         .pid = 4711,
         .exe = "/bin/app",
+        .name = "app",
         .engine = "trap",
         .engine_reason = "",
         .threads = 5,

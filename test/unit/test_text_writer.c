@@ -240,6 +240,17 @@ static void test_attach(void **state)
                               "\n");
     free(text);
 
+    attach.name = "app-server";
+    text = WRITTEN(attach, &plain, &attach);
+    expect(text, "watching     /bin/app (app-server), PID 4711, 5 threads\n");
+    free(text);
+
+    attach.exe = "/bin/a-name-of-more-than-15-bytes";
+    attach.name = "a-name-of-more-"; /* the kernel cuts it */
+    text = WRITTEN(attach, &plain, &attach);
+    expect_not(text, "(");
+    free(text);
+
     attach.pause_ns = 0;
     text = WRITTEN(attach, &plain, &attach);
     expect(text, "engine       trap; no thread was stopped to attach\n\n");

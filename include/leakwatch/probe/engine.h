@@ -30,6 +30,7 @@ struct lw_engine_attachment {
     unsigned threads;
     uint64_t pause_ns;
     bool from_start;
+    bool stopped;                            /* was in a group-stop (SIGSTOP), and stays so */
     LW_VECTOR(struct lw_allocator_set) sets; /* owned by the engine */
 };
 

@@ -28,6 +28,7 @@ struct lw_report_allocator {
 struct lw_report_attach {
     pid_t pid;
     const char *exe;
+    const char *name;          /* what ps shows (at most 15 bytes); "" when unknown */
     const char *engine;        /* "trap" or "record" */
     const char *engine_reason; /* why this one; "" when there was no choice to explain */
     unsigned threads;
