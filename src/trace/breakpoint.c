@@ -45,8 +45,6 @@ static void destroy_breakpoint(struct lw_breakpoint *breakpoint)
     free(breakpoint);
 }
 
-LW_DEFINE_CLEANUP(cleanup_breakpoint, struct lw_breakpoint *, destroy_breakpoint, NULL)
-
 void lw_breakpoint_table_destroy(struct lw_breakpoint_table *table)
 {
     if (!table)
@@ -148,11 +146,11 @@ static int place_copy(struct lw_breakpoint_table *table, struct lw_padding *padd
     error = lw_padding_open(padding, table->modules, table->memory);
     if (!error)
         error = lw_memory_write(table->memory, to, code->code, code->size);
+    breakpoint->copy = to;
     for (unsigned i = 0; !error && i < code->rewind_count; i++)
         error = lw_map_set(&table->rewinds, to + code->rewind[i].offset, (uintptr_t)breakpoint);
     if (error)
         return error;
-    breakpoint->copy = to;
     for (unsigned i = 0; i < code->rewind_count; i++)
         breakpoint->is_short |= code->rewind[i].address == breakpoint->address + LW_BREAKPOINT_SIZE;
     padding->used += code->size;
@@ -192,36 +190,49 @@ static int insert_sorted(struct lw_breakpoint_table *table, struct lw_breakpoint
     return 0;
 }
 
+static void forget(struct lw_breakpoint_table *table, struct lw_breakpoint *breakpoint)
+{
+    const struct lw_displaced *code = &breakpoint->displacement->code;
+    for (unsigned i = 0; i < code->rewind_count; i++)
+        lw_map_remove(&table->rewinds, breakpoint->copy + code->rewind[i].offset, NULL);
+    destroy_breakpoint(breakpoint);
+}
+
+static struct lw_breakpoint *allocate_breakpoint(uint64_t address, uint32_t module)
+{
+    struct lw_breakpoint *breakpoint = calloc(1, sizeof(*breakpoint));
+    struct lw_displacement *displacement = calloc(1, sizeof(*displacement));
+    if (!breakpoint || !displacement) {
+        free(breakpoint);
+        free(displacement);
+        return NULL;
+    }
+    displacement->module = module;
+    breakpoint->address = address;
+    breakpoint->displacement = displacement;
+    return breakpoint;
+}
+
 static int create_breakpoint(struct lw_breakpoint_table *table, uint64_t address,
                              struct lw_breakpoint **created)
 {
-    LW_CLEANUP(cleanup_breakpoint)
-    struct lw_breakpoint *breakpoint = calloc(1, sizeof(*breakpoint));
-    if (breakpoint)
-        breakpoint->displacement = calloc(1, sizeof(*breakpoint->displacement));
-    if (!breakpoint || !breakpoint->displacement)
-        return -ENOMEM;
-    breakpoint->address = address;
-    breakpoint->displacement->module = module_at(table, address);
-
     uint8_t bytes[LW_INSTRUCTION_MAX];
     size_t size = 0;
     int error = read_instruction(table, address, bytes, &size);
     if (error)
         return error;
+    struct lw_breakpoint *breakpoint = allocate_breakpoint(address, module_at(table, address));
+    if (!breakpoint)
+        return -ENOMEM;
     memcpy(breakpoint->displacement->original, bytes, LW_BREAKPOINT_SIZE);
-    error = insert_sorted(table, breakpoint);
-    if (error)
-        return error;
     error = find_room(table, breakpoint, bytes, size);
-    if (error) {
-        size_t index = lower_bound(table, address);
-        memmove(&table->sorted.items[index], &table->sorted.items[index + 1],
-                (--table->sorted.count - index) * sizeof(*table->sorted.items));
-        return error;
-    }
-    *created = lw_take_pointer(breakpoint);
-    return 0;
+    if (!error)
+        error = insert_sorted(table, breakpoint);
+    if (error)
+        forget(table, breakpoint);
+    else
+        *created = breakpoint;
+    return error;
 }
 
 int lw_breakpoint_plant(struct lw_breakpoint_table *table, uint64_t address, void *owner,
@@ -255,14 +266,6 @@ int lw_breakpoint_lift(struct lw_breakpoint_table *table, struct lw_breakpoint *
     if (!error)
         breakpoint->planted = false;
     return error;
-}
-
-static void forget(struct lw_breakpoint_table *table, struct lw_breakpoint *breakpoint)
-{
-    const struct lw_displaced *code = &breakpoint->displacement->code;
-    for (unsigned i = 0; i < code->rewind_count; i++)
-        lw_map_remove(&table->rewinds, breakpoint->copy + code->rewind[i].offset, NULL);
-    destroy_breakpoint(breakpoint);
 }
 
 void lw_breakpoint_table_forget_unmapped(struct lw_breakpoint_table *table)

@@ -22,7 +22,9 @@
 static struct lw_stop poll_id(idtype_t type, id_t id)
 {
     siginfo_t info = {0};
-    const int options = WEXITED | WSTOPPED | WNOHANG | WNOWAIT | __WALL;
+    /* __WNOTHREAD: tracees and children of this thread, not children that the process was born
+     * with. */
+    const int options = WEXITED | WSTOPPED | WNOHANG | WNOWAIT | __WALL | __WNOTHREAD;
     if (waitid(type, id, &info, options) != 0)
         return (struct lw_stop){.kind = type == P_ALL ? LW_STOP_NOBODY : LW_STOP_NONE};
     if (info.si_pid == 0)
