@@ -164,7 +164,7 @@ static int find_room(struct lw_breakpoint_table *table, struct lw_breakpoint *br
     if (error)
         return error;
     uint32_t own = breakpoint->displacement->module;
-    error = -ENOSPC;
+    int reason = -ENOSPC;
     for (int borrowed = 0; borrowed <= 1; borrowed++) {
         lw_vector_for_each (padding, &table->paddings.list) {
             if (borrowed ? !padding->lends || padding->module == own : padding->module != own)
@@ -172,9 +172,11 @@ static int find_room(struct lw_breakpoint_table *table, struct lw_breakpoint *br
             error = place_copy(table, padding, breakpoint, bytes, size);
             if (error == 0 || error == -ENOTSUP || error == -ENOMEM)
                 return error;
+            if (error == -EBUSY)
+                reason = -EBUSY;
         }
     }
-    return error == -EBUSY ? -EBUSY : -ENOSPC;
+    return reason;
 }
 
 static int insert_sorted(struct lw_breakpoint_table *table, struct lw_breakpoint *breakpoint)

@@ -3,8 +3,10 @@
 #include <errno.h>
 #include <signal.h>
 #include <sys/ptrace.h>
+#include <time.h>
 
 #include "leakwatch/arch/instruction.h"
+#include "leakwatch/base/clock.h"
 #include "leakwatch/base/log.h"
 #include "leakwatch/target/process.h"
 #include "threads.h"
@@ -26,6 +28,23 @@ static bool is_ignored(const struct lw_tracer *tracer, pid_t tid, int signal)
 }
 
 /*
+ * While this thread stood here, the kernel may have woken another one, asleep in a system call, for
+ * the next signal of the process. Would this one run on and take that signal, the other would find
+ * none and fail with EINTR without a stop that could be mended. A millisecond is ample for it to
+ * come first.
+ */
+static void let_others_take_signals(const struct lw_tracer *tracer, pid_t tid)
+{
+    struct lw_task_status status;
+    for (int i = 0; i < 20; i++) {
+        if (lw_task_status_read(tracer->pid, tid, &status) != 0 ||
+            (status.signals_pending & ~status.signals_blocked) == 0)
+            return;
+        nanosleep(&(struct timespec){.tv_nsec = 50 * (long)LW_NS_PER_US}, NULL);
+    }
+}
+
+/*
  * signal-delivery-stop. The thread may stand in a copy; the handler's frame must not point there,
  * so it is put back before the breakpoint, and will hit it a second time after the handler. A
  * signal that is ignored would not even have woken an untraced thread: the system call that it
@@ -37,10 +56,12 @@ static void deliver_signal(struct lw_tracer *tracer, struct lw_thread *thread, i
     if (lw_threads_rewind(tracer, thread->tid, &registers)) {
         thread->replaying = lw_breakpoint_find(tracer->breakpoints, lw_registers_pc(&registers));
         thread->replay = registers;
-    } else if (is_ignored(tracer, thread->tid, signal) &&
-               lw_registers_read(thread->tid, &registers) == 0 &&
-               lw_registers_restart_interrupted(&registers)) {
-        lw_registers_write(thread->tid, &registers);
+    } else if (is_ignored(tracer, thread->tid, signal)) {
+        if (lw_registers_read(thread->tid, &registers) == 0 &&
+            lw_registers_restart_interrupted(&registers))
+            lw_registers_write(thread->tid, &registers);
+        if (tracer->threads.count > 1)
+            let_others_take_signals(tracer, thread->tid);
     }
     lw_ptrace_continue(tracer, thread->tid, signal);
 }

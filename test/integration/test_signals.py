@@ -125,9 +125,13 @@ def test_blocked_calls_see_no_error(target, watch):
 def test_ignored_signals_disturb_nobody(target, healthy_watch):
     sleeper = target("sleeper")
     healthy_watch(sleeper.pid, "-i", "1h")
+    # One at a time: of two at once, the kernel may wake a thread for the one that another takes.
+    def taken():
+        status = read_status(sleeper.pid, sleeper.pid)
+        return status["ShdPnd"] == "0" * 16 and status["State"][0] == "S"
+
     for number in (signal.SIGCHLD, signal.SIGWINCH, signal.SIGURG) * 5:
         os.kill(sleeper.pid, number)
-        # One at a time: of two, the kernel may wake a thread for the one that another thread takes.
-        wait_until(lambda: read_status(sleeper.pid, sleeper.pid)["ShdPnd"] == "0" * 16, "signal taken")
+        wait_until(taken, "signal taken")
     assert_working(sleeper)
     assert sleeper.ask("count")["disturbed"] == {}

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 #include <string.h>
 
+#include "leakwatch/model/snapshot.h"
 #include "leakwatch/probe/call.h"
 
 #define EXPIRE 1000ull
@@ -113,6 +114,18 @@ static bool is_live(const struct thread *thread, uint64_t address)
     return lw_ledger_find(thread->ledger, address, NULL);
 }
 
+/* How many blocks the one stack has seen freed, counted as events or not. */
+static uint64_t freed_blocks(const struct thread *thread)
+{
+    struct lw_stack_table *stacks = lw_stack_table_create();
+    assert_int_equal(lw_stack_table_intern(stacks, NULL, 0, false)->id, STACK);
+    struct lw_snapshot *snapshot = lw_snapshot_create(thread->ledger, stacks, thread->now, false);
+    uint64_t frees = snapshot->stacks[0].stats.frees;
+    lw_snapshot_destroy(snapshot);
+    lw_stack_table_destroy(stacks);
+    return frees;
+}
+
 static void test_allocations(void **state)
 {
     struct thread *thread = *state;
@@ -131,9 +144,7 @@ static void test_allocations(void **state)
         {"posix_memalign", 0x7fff1000, 64, 200, 200},
         {"valloc", 9, 7, 7, 9},
         {"_Znwm", 11, 7, 7, 11},
-        {"_ZnwmRKSt9nothrow_t", 13, 7, 7, 13},
         {"_ZnwmSt11align_val_t", 14, 64, 7, 14},
-        {"_ZnamSt11align_val_tRKSt9nothrow_t", 15, 64, 7, 15},
     };
     uint64_t count = sizeof(cases) / sizeof(cases[0]);
     for (uint64_t i = 0; i < count; i++) {
@@ -154,9 +165,6 @@ static void test_failed_allocations(void **state)
     call(thread, "malloc", 0, 0, 0, 0); /* AIX's malloc(0) */
     call(thread, "realloc", 0, 0, 0, 0);
     check_events(thread, (struct lw_event_counts){.failed_allocs = 6, .reallocs = 2});
-    struct lw_ledger_totals totals;
-    lw_ledger_totals(thread->ledger, thread->now, &totals);
-    assert_int_equal(totals.live_blocks, 0);
 }
 
 static void test_releases(void **state)
@@ -327,7 +335,8 @@ static void test_a_signal_handler_on_another_stack(void **state)
     struct thread *thread = *state;
     const uint64_t slots[] = {SLOT + (1ull << 20), SLOT + (1ull << 40), SLOT - (1ull << 40)};
     for (size_t i = 0; i < sizeof(slots) / sizeof(slots[0]); i++) {
-        const struct manner handler = {.slot = slots[i]};
+        /* On a stack above, also when it calls strdup, which calls malloc. */
+        const struct manner handler = {.slot = slots[i], .from_allocator = slots[i] > SLOT};
         uint64_t block = 0x10000 * (i + 1);
         assert_true(enter(thread, "malloc", at(SLOT), 24, 0, 0));
         assert_true(enter(thread, "malloc", handler, 8, 0, 0));
@@ -411,6 +420,7 @@ static void test_a_realloc_left_by_a_longjmp(void **state)
     assert_int_equal(missed_returns(thread), 1);
     assert_false(is_live(thread, 0x1000) || is_live(thread, 0x2000));
     check_events(thread, (struct lw_event_counts){.allocs = 2, .frees = 1});
+    assert_int_equal(freed_blocks(thread), 2);
 }
 
 static void test_calls_above_the_one_that_returns(void **state)
@@ -447,16 +457,6 @@ static void test_more_calls_than_there_is_room_for(void **state)
     check_events(thread, (struct lw_event_counts){.allocs = 1 + LW_CALLS_MAX});
 }
 
-static void test_returns_of_no_call(void **state)
-{
-    struct thread *thread = *state;
-    assert_null(lw_calls_match(&thread->calls, SLOT));
-    assert_true(enter(thread, "malloc", at(SLOT), 8, 0, 0));
-    assert_null(lw_calls_match(&thread->calls, SLOT + 8));
-    assert_null(lw_calls_match(&thread->calls, SLOT - 8));
-    assert_non_null(lw_calls_match(&thread->calls, SLOT));
-}
-
 static void test_abandoned_calls(void **state)
 {
     struct thread *thread = *state;
@@ -464,8 +464,8 @@ static void test_abandoned_calls(void **state)
     assert_true(enter(thread, "realloc", at(SLOT), 0x1000, 48, 0));
     assert_true(enter(thread, "malloc", at(SLOT - 0x40), 8, 0, 0));
     lw_calls_abandon(&thread->calls, thread->ledger, thread->now);
-    assert_false(lw_calls_pending(&thread->calls));
-    assert_false(is_live(thread, 0x1000));
+    assert_false(lw_calls_pending(&thread->calls) || is_live(thread, 0x1000));
+    assert_int_equal(freed_blocks(thread), 1);
     check_events(thread, (struct lw_event_counts){.allocs = 1});
     assert_int_equal(missed_returns(thread), 0);
 }
@@ -494,7 +494,6 @@ int main(void)
         TEST(test_a_realloc_left_by_a_longjmp),
         TEST(test_calls_above_the_one_that_returns),
         TEST(test_more_calls_than_there_is_room_for),
-        TEST(test_returns_of_no_call),
         TEST(test_abandoned_calls),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
