@@ -256,7 +256,7 @@ lw_error *lw_tracer_spawn(struct lw_tracer *tracer, char *const argv[], const si
             error = lw_error_create(errno, "cannot start %s: %m", argv[0]);
     }
     tracer->attach_pause_ns = 0; /* it had not begun to run */
-    close(go_write); /* without the byte, the child ends by itself */
+    close(go_write);             /* without the byte, the child ends by itself */
     int exec_errno;
     if (!error && read(report_read, &exec_errno, sizeof(exec_errno)) == sizeof(exec_errno)) {
         error = lw_error_create(exec_errno, "cannot run %s: %s", argv[0], strerror(exec_errno));
