@@ -61,8 +61,8 @@ static void note_interrupt(int signal)
 
 static void begin_writing(struct session *session)
 {
-    lw_status_line_clear(&session->status);
     pthread_sigmask(SIG_UNBLOCK, &session->ending, NULL);
+    lw_status_line_clear(&session->status);
 }
 
 /* What a writer returned. A reader that has gone away (a closed pipe) ends the watch as well as a
@@ -210,7 +210,9 @@ static void draw_status(struct session *session, uint64_t now)
     };
     session->last_events = count;
     session->last_status_ns = now;
+    pthread_sigmask(SIG_UNBLOCK, &session->ending, NULL);
     lw_status_line_draw(&session->status, &status);
+    end_writing(session, 0);
 }
 
 static void handle_signal(struct session *session, int signal)

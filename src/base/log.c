@@ -3,7 +3,10 @@
 #include "leakwatch/base/log.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <poll.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -39,6 +42,14 @@ static void write_all(const char *bytes, size_t length)
     }
 }
 
+/* A terminal or pipe that nobody reads must not hold up the caller: it may be the tracer, for whom
+ * threads of the process under watch wait. */
+static bool can_take(size_t length)
+{
+    struct pollfd descriptor = {.fd = STDERR_FILENO, .events = POLLOUT};
+    return length <= PIPE_BUF && poll(&descriptor, 1, 0) == 1 && (descriptor.revents & POLLOUT);
+}
+
 /* The whole line, or NULL when memory has run out. */
 static char *format_line(const char *format, va_list arguments)
 {
@@ -64,6 +75,7 @@ void lw_log(enum lw_log_level level, const char *format, ...)
     lw_auto_free char *line = format_line(format, arguments);
     va_end(arguments);
     const char *text = line ? line : "leakwatch: out of memory while writing a message\n";
-    write_all(text, strlen(text));
+    if (level == LW_LOG_ERROR || can_take(strlen(text)))
+        write_all(text, strlen(text));
     errno = saved_errno;
 }

@@ -356,6 +356,29 @@ def test_a_full_disk_ends_the_watch_without_harm(target):
     assert_working(storm)
 
 
+def test_a_reader_that_stalls_holds_up_neither_the_target_nor_the_end(target):
+    storm = target("storm", 2, "run")
+    health = Health(storm.pid)
+    reading, writing = os.pipe()
+    watch = subprocess.Popen([harness.LEAKWATCH, "--format=json", "-T", "0", "-e", "1ms", "-i", "20ms",
+                              "-p", str(storm.pid)], stdout=writing, stderr=subprocess.DEVNULL)
+    os.close(writing)
+    try:
+        def stalled():
+            return any(open(f"/proc/{watch.pid}/task/{tid}/wchan", encoding="utf-8").read()
+                       in ("pipe_write", "anon_pipe_write") for tid in harness.threads(watch.pid))
+
+        wait_until(stalled, "the pipe is full")
+        assert_working(storm)
+        watch.send_signal(signal.SIGTERM)
+        wait_until(lambda: harness.read_status(storm.pid, storm.pid)["TracerPid"] == "0", "detached")
+        health.assert_same()
+        assert_working(storm)
+    finally:
+        os.close(reading)
+        assert watch.wait(harness.LIMIT) == 1
+
+
 def test_help_and_version():
     helped = run_leakwatch("--help")
     assert helped.returncode == 0 and helped.stderr == ""
