@@ -53,13 +53,14 @@ static const struct argp_option option_table[] = {
     {"output", 'o', "FILE", 0,
      "Append to FILE instead of standard output; %p in it is the PID; opened again on SIGHUP", 3},
     {"color", KEY_COLOR, "WHEN", OPTION_ARG_OPTIONAL,
-     "Colour: auto (on a terminal), always or never (default auto)", 3},
+     "Colour: auto (on a terminal), always or never (default auto; no WHEN: always)", 3},
     {"quiet", 'q', 0, 0, "On standard error, errors only: no warnings, no status line", 3},
-    {"verbose", 'v', 0, 0, "Say more: addresses and full paths; twice: what leakwatch does", 3},
+    {"verbose", 'v', 0, 0,
+     "Print addresses and full paths, say more on standard error; twice: still more", 3},
 
     {0, 0, 0, 0, "How to exit:", 4},
     {"error-exitcode", KEY_ERROR_EXITCODE, "N", 0,
-     "Exit with N when blocks have expired at the end (default 0)", 4},
+     "Exit with N when blocks have expired at the end (default 0: they do not matter)", 4},
 
     {0, 0, 0, 0, "Help:", -1},
     {0},

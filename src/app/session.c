@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "attach_report.h"
+#include "draft.h"
 #include "leakwatch/app/watch.h"
 #include "leakwatch/base/cleanup.h"
 #include "leakwatch/base/clock.h"
@@ -47,30 +48,15 @@ static void fail(struct session *session, lw_error *error)
     session->done = true;
 }
 
-/*
- * A reader that has stalled (a stopped pager, Ctrl-S) must not make leakwatch deaf: while a report
- * is written, the signals that end the watch are delivered, and break off the write.
- */
-static volatile sig_atomic_t interrupted;
-
-static void note_interrupt(int signal)
-{
-    (void)signal;
-    interrupted = 1;
-}
-
-static void begin_writing(struct session *session)
-{
-    pthread_sigmask(SIG_UNBLOCK, &session->ending, NULL);
-    lw_status_line_clear(&session->status);
-}
-
 /* What a writer returned. A reader that has gone away (a closed pipe) ends the watch as well as a
  * full disk does. */
-static void end_writing(struct session *session, int result)
+static void send(struct session *session, struct lw_draft *draft, int result)
 {
-    pthread_sigmask(SIG_BLOCK, &session->ending, NULL);
-    session->done |= interrupted;
+    lw_status_line_clear(&session->status);
+    if (result == 0)
+        result = lw_draft_send(draft, fileno(session->output.stream), &session->ending);
+    lw_draft_deinit(draft);
+    session->done |= lw_draft_was_interrupted();
     if (result == 0 || session->exit_code == LW_EXIT_FAILED)
         return;
     fail(session,
@@ -92,9 +78,13 @@ static lw_error *take_signals(struct session *session)
     sigfillset(&blocked);
     for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++)
         sigdelset(&blocked, faults[i]);
+    /* Ignored, as a supervisor may hand it down, SIGCHLD would not be sent for the tracer's stops.
+     */
+    const struct sigaction by_default = {.sa_handler = SIG_DFL};
+    sigaction(SIGCHLD, &by_default, NULL);
     sigemptyset(&session->ending);
     for (size_t i = 0; i < sizeof(ending) / sizeof(ending[0]); i++) {
-        const struct sigaction action = {.sa_handler = note_interrupt}; /* no SA_RESTART */
+        const struct sigaction action = {.sa_handler = lw_draft_interrupt}; /* no SA_RESTART */
         sigaction(ending[i], &action, NULL);
         sigaddset(&session->ending, ending[i]);
     }
@@ -127,9 +117,12 @@ static lw_error *open_output(struct session *session, pid_t pid)
 
 static void report_attachment(struct session *session)
 {
-    begin_writing(session);
-    end_writing(session, lw_attach_report_write(session->options, session->watch, &session->writing,
-                                                session->output.stream));
+    struct lw_draft draft = {0};
+    int error = lw_draft_begin(&draft);
+    if (error == 0)
+        error = lw_attach_report_write(session->options, session->watch, &session->writing,
+                                       draft.stream);
+    send(session, &draft, error);
 }
 
 /* The allocator is there: the watch begins. */
@@ -175,9 +168,11 @@ static void write_report(struct session *session, const struct lw_snapshot *snap
         fail(session, lw_error_create(ENOMEM, "out of memory"));
         return;
     }
-    begin_writing(session);
-    end_writing(session, session->options->writer->report(session->output.stream, &session->writing,
-                                                          report));
+    struct lw_draft draft = {0};
+    int error = lw_draft_begin(&draft);
+    if (error == 0)
+        error = session->options->writer->report(draft.stream, &session->writing, report);
+    send(session, &draft, error);
     lw_report_destroy(report);
 }
 
@@ -210,9 +205,9 @@ static void draw_status(struct session *session, uint64_t now)
     };
     session->last_events = count;
     session->last_status_ns = now;
-    pthread_sigmask(SIG_UNBLOCK, &session->ending, NULL);
-    lw_status_line_draw(&session->status, &status);
-    end_writing(session, 0);
+    struct pollfd terminal = {.fd = STDERR_FILENO, .events = POLLOUT};
+    if (poll(&terminal, 1, 0) == 1) /* not while it is stopped (Ctrl-S) */
+        lw_status_line_draw(&session->status, &status);
 }
 
 static void handle_signal(struct session *session, int signal)
@@ -333,9 +328,11 @@ static void write_end(struct session *session, const struct lw_watch_result *res
         end.exe = exe ? exe : "";
         break;
     }
-    begin_writing(session);
-    end_writing(session,
-                session->options->writer->end(session->output.stream, &session->writing, &end));
+    struct lw_draft draft = {0};
+    int error = lw_draft_begin(&draft);
+    if (error == 0)
+        error = session->options->writer->end(draft.stream, &session->writing, &end);
+    send(session, &draft, error);
 }
 
 static const char *state_name(pid_t pid)
@@ -382,9 +379,11 @@ static void write_detachment(struct session *session, const struct lw_watch_resu
     if (!result->code_verified && strcmp(detach.target_state, "gone") != 0 &&
         strcmp(detach.target_state, "exited") != 0)
         session->exit_code = LW_EXIT_FAILED;
-    begin_writing(session);
-    end_writing(session, session->options->writer->detach(session->output.stream, &session->writing,
-                                                          &detach));
+    struct lw_draft draft = {0};
+    int error = lw_draft_begin(&draft);
+    if (error == 0)
+        error = session->options->writer->detach(draft.stream, &session->writing, &detach);
+    send(session, &draft, error);
 }
 
 /* The target is let go first; everything that may be slow comes after. */

@@ -77,17 +77,17 @@ static struct lw_engine_outcome run(struct lw_watch *watch)
     struct lw_engine *engine = watch->engine;
     bool armed = engine->armed;
     set_phase(watch, armed ? LW_WATCH_ARMED : LW_WATCH_LOADING);
-    for (;;) {
-        /* A command is woken for every library that it loads; afterwards only the reporter wakes
-         * us. */
+    struct lw_engine_outcome outcome = {.end = LW_ENGINE_RUNS};
+    while (!answer(watch) && outcome.end == LW_ENGINE_RUNS) {
+        /* Until a command has loaded its allocator we look again and again; then only the reporter
+         * wakes us. */
         uint64_t deadline = armed ? LW_NEVER : lw_clock_now() + LW_NS_PER_MS;
-        struct lw_engine_outcome outcome = engine->ops->run(engine, deadline);
+        outcome = engine->ops->run(engine, deadline);
         if (!armed && engine->armed)
             set_phase(watch, LW_WATCH_ARMED);
         armed = engine->armed;
-        if (answer(watch) || outcome.end != LW_ENGINE_RUNS)
-            return outcome;
     }
+    return outcome;
 }
 
 static void *watch_thread(void *argument)
@@ -105,9 +105,9 @@ static void *watch_thread(void *argument)
     watch->started = false;
     bool with_blocks = watch->with_blocks;
     pthread_mutex_unlock(&watch->lock);
+    engine->ops->stop(engine, &result->detachment);
     if (!result->error)
         result->snapshot = engine->ops->snapshot(engine, with_blocks);
-    engine->ops->stop(engine, &result->detachment);
     set_phase(watch, LW_WATCH_ENDED);
     return NULL;
 }

@@ -75,7 +75,7 @@ void lw_log(enum lw_log_level level, const char *format, ...)
     lw_auto_free char *line = format_line(format, arguments);
     va_end(arguments);
     const char *text = line ? line : "leakwatch: out of memory while writing a message\n";
-    if (level == LW_LOG_ERROR || can_take(strlen(text)))
+    if (can_take(strlen(text)))
         write_all(text, strlen(text));
     errno = saved_errno;
 }

@@ -47,6 +47,8 @@ struct trap_engine {
 lw_error *trap_find_allocators(struct trap_engine *trap);
 /* Plants what is not planted yet in every loaded module, and in the dynamic linker. */
 lw_error *trap_plant_probes(struct trap_engine *trap);
+/* Plants the probe at which the dynamic linker tells of changes, unless it is there. */
+lw_error *trap_watch_linker(struct trap_engine *trap);
 /* Adds a role to the probe at an address; 0 or what lw_breakpoint_plant returns. */
 int trap_plant(struct trap_engine *trap, uint64_t address, enum probe_role role,
                const struct lw_allocator_site *site, struct lw_breakpoint **breakpoint);

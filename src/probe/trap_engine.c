@@ -61,14 +61,33 @@ static void init_tracer(struct trap_engine *trap, pid_t pid)
     trap->tracer.context = trap;
 }
 
+/*
+ * Plants the probes. Until the dynamic linker's breakpoint is there, a library may be closed unseen between the look at
+ * the modules and the planting: when that fails, and the modules have changed, it is tried again.
+ */
+static lw_error *plant(struct trap_engine *trap)
+{
+    lw_error *error = trap_watch_linker(trap);
+    for (int tries = 0; !error && tries < 5; tries++) {
+        error = trap_refresh_modules(trap);
+        if (error)
+            return error;
+        error = trap_plant_probes(trap);
+        bool changed = false;
+        if (!error || lw_module_table_refresh(trap->engine.modules, &changed) != 0 || !changed)
+            return error;
+        lw_error_destroy(error);
+        lw_breakpoint_table_forget_unmapped(trap->breakpoints);
+        error = NULL;
+    }
+    return error;
+}
+
 /* The process is traced from here on, and must be left with what is planted. */
 static lw_error *arm(struct trap_engine *trap)
 {
     trap->attached = true;
-    /* Once more, now that a change of the modules cannot go unseen between the looks. */
-    lw_error *error = trap_plant_probes(trap);
-    if (!error)
-        error = trap_refresh_modules(trap);
+    lw_error *error = plant(trap);
     trap->engine.attachment.pid = trap->tracer.pid;
     trap->engine.attachment.pause_ns = trap->tracer.attach_pause_ns;
     trap->engine.attachment.threads = (unsigned)trap->tracer.threads.count;
@@ -105,7 +124,7 @@ static lw_error *trap_launch(struct lw_engine *engine, char *const argv[], const
     if (!error && !engine->armed && !trap->linker_watched)
         error = no_allocator(trap->tracer.pid); /* nothing will be loaded later */
     if (!error)
-        lw_tracer_resume(&trap->tracer, trap->tracer.pid);
+        lw_tracer_resume(trap->tracer.pid);
     return error;
 }
 
@@ -121,7 +140,7 @@ static bool handle_hit(struct trap_engine *trap, const struct lw_stop *stop,
     bool counts = !again && hit.breakpoint->planted;
     if (counts)
         trap_examine_hit(trap, &hit);
-    lw_tracer_pass(&trap->tracer, thread, hit.breakpoint);
+    lw_tracer_pass(thread, hit.breakpoint);
     if (counts)
         trap_account_hit(trap, &hit);
     return true;

@@ -81,7 +81,7 @@ static lw_error *watch_linker(struct trap_engine *trap, const struct lw_module *
     return error ? explain(error, "the loading of libraries", module) : NULL;
 }
 
-static lw_error *find_linker(struct trap_engine *trap)
+lw_error *trap_watch_linker(struct trap_engine *trap)
 {
     size_t count = lw_module_table_count(trap->engine.modules);
     lw_error *error = NULL;
@@ -105,7 +105,7 @@ lw_error *trap_plant_probes(struct trap_engine *trap)
                 return error;
         }
     }
-    return trap->linker_watched ? NULL : find_linker(trap);
+    return trap_watch_linker(trap);
 }
 
 static lw_error *search_module(struct trap_engine *trap, const struct lw_module *module)

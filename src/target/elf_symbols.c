@@ -130,12 +130,14 @@ static bool symbol_kind(const GElf_Sym *raw, enum lw_elf_symbol_kind *kind)
     }
 }
 
-static bool is_global(const GElf_Sym *raw)
+/* In .symtab visibility does not matter: what was hidden in a library has become local when it was
+ * linked, and a static program's malloc is hidden, and global all the same. */
+static bool is_global(const GElf_Sym *raw, bool dynamic)
 {
     unsigned binding = GELF_ST_BIND(raw->st_info);
     unsigned visibility = GELF_ST_VISIBILITY(raw->st_other);
     return (binding == STB_GLOBAL || binding == STB_WEAK || binding == STB_GNU_UNIQUE) &&
-           (visibility == STV_DEFAULT || visibility == STV_PROTECTED);
+           (!dynamic || visibility == STV_DEFAULT || visibility == STV_PROTECTED);
 }
 
 /* `versions` is .gnu.version, or NULL. */
@@ -165,7 +167,7 @@ static int add_symbols(struct lw_elf_symbols *symbols, Elf_Data *data, const str
                        .address = raw.st_value,
                        .size = raw.st_size,
                        .kind = kind,
-                       .global = is_global(&raw)},
+                       .global = is_global(&raw, dynamic)},
             .next = NO_ENTRY,
             .dynamic = dynamic,
             .hidden = is_hidden_version(versions, i),

@@ -136,5 +136,12 @@ lw_error *lw_process_check(pid_t pid)
     pid_t tracer = find_tracer(pid);
     if (tracer != 0)
         return refuse_traced(pid, &status, tracer);
+    if (lw_process_shares_memory(pid, status.ppid) == 1)
+        return lw_error_create(
+            EBUSY,
+            "process %d (%s) still uses the memory of its parent, process %d (vfork), "
+            "which breakpoints would harm: watch the parent, or try again once "
+            "it has started its own program",
+            (int)pid, status.name, (int)status.ppid);
     return check_executable(pid, &status);
 }

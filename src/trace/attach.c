@@ -121,13 +121,12 @@ static lw_error *seize_all(struct lw_tracer *tracer)
 static lw_error *settle(struct lw_tracer *tracer, const struct lw_stop *stop)
 {
     struct lw_thread *thread = lw_tracer_thread(tracer, stop->tid);
-    struct lw_registers registers;
-    if (thread && thread->interrupted &&
-        (stop->kind == LW_STOP_TRAP || stop->kind == LW_STOP_GROUP)) {
+    if (thread && thread->interrupted) {
+        /* Any stop will do: the kernel takes an interrupt back that another stop has come before.
+         */
         thread->interrupted = false;
-        if (stop->kind == LW_STOP_TRAP && lw_registers_read(stop->tid, &registers) == 0 &&
-            lw_registers_restart_interrupted(&registers))
-            lw_registers_write(stop->tid, &registers);
+        if (stop->kind == LW_STOP_TRAP)
+            lw_threads_restart_call(thread);
     }
     switch (lw_tracer_dispatch(tracer, stop)) {
     case LW_TRACE_EXITED:
@@ -213,22 +212,30 @@ static void run_child(char *const argv[], const sigset_t *mask, int go, int repo
     _exit(127);
 }
 
+/* Why the child could not run the command, if it has told. */
+static lw_error *read_exec_error(const char *name, int report)
+{
+    int code;
+    if (read(report, &code, sizeof(code)) != sizeof(code))
+        return lw_error_create(0, "%s ended before it started", name);
+    return lw_error_create(code, "cannot run %s: %s", name, strerror(code));
+}
+
 /* Waits until the child stands at its new program's first instruction. */
-static lw_error *await_exec(struct lw_tracer *tracer, const char *name)
+static lw_error *await_exec(struct lw_tracer *tracer, const char *name, int report)
 {
     const uint64_t deadline = lw_clock_now() + 30 * LW_NS_PER_SECOND;
-    for (;;) {
+    while (lw_clock_now() < deadline) {
         struct lw_stop stop = lw_tracer_next(tracer, deadline);
-        if (stop.kind == LW_STOP_NONE && lw_clock_now() < deadline)
+        if (stop.kind == LW_STOP_NONE)
             continue;
-        if (stop.kind == LW_STOP_NONE || stop.kind == LW_STOP_NOBODY)
-            return lw_error_create(ETIMEDOUT, "%s did not start", name);
         enum lw_trace_outcome outcome = lw_tracer_dispatch(tracer, &stop);
         if (outcome == LW_TRACE_EXEC)
             return NULL;
         if (outcome == LW_TRACE_EXITED)
-            return lw_error_create(0, "%s ended before it started", name);
+            return read_exec_error(name, report);
     }
+    return lw_error_create(ETIMEDOUT, "%s did not start", name);
 }
 
 lw_error *lw_tracer_spawn(struct lw_tracer *tracer, char *const argv[], const sigset_t *mask)
@@ -237,29 +244,21 @@ lw_error *lw_tracer_spawn(struct lw_tracer *tracer, char *const argv[], const si
     if (pipe2(go, O_CLOEXEC) != 0)
         return lw_error_create(errno, "cannot make a pipe: %m");
     lw_auto_close int go_read = go[0], go_write = go[1];
-    if (pipe2(report, O_CLOEXEC) != 0) {
-        close(go_write);
+    if (pipe2(report, O_CLOEXEC | O_NONBLOCK) != 0)
         return lw_error_create(errno, "cannot make a pipe: %m");
-    }
-    lw_auto_close int report_read = report[0];
+    lw_auto_close int report_read = report[0], report_write = report[1];
+
     pid_t pid = fork();
-    if (pid == 0)
-        run_child(argv, mask, go_read, report[1]);
-    close(report[1]);
-    lw_error *error = NULL;
-    if (pid < 0) {
+    if (pid < 0)
+        return lw_error_create(errno, "cannot start %s: %m", argv[0]);
+    if (pid == 0) {
+        close(go_write); /* so that it ends by itself when we do */
+        run_child(argv, mask, go_read, report_write);
+    }
+    tracer->pid = pid;
+    lw_error *error = lw_tracer_seize(tracer);
+    if (!error && write(go_write, "x", 1) != 1)
         error = lw_error_create(errno, "cannot start %s: %m", argv[0]);
-    } else {
-        tracer->pid = pid;
-        error = lw_tracer_seize(tracer);
-        if (!error && write(go_write, "x", 1) != 1)
-            error = lw_error_create(errno, "cannot start %s: %m", argv[0]);
-    }
     tracer->attach_pause_ns = 0; /* it had not begun to run */
-    close(go_write);             /* without the byte, the child ends by itself */
-    int exec_errno;
-    if (!error && read(report_read, &exec_errno, sizeof(exec_errno)) == sizeof(exec_errno)) {
-        error = lw_error_create(exec_errno, "cannot run %s: %s", argv[0], strerror(exec_errno));
-    }
-    return error ? error : await_exec(tracer, argv[0]);
+    return error ? error : await_exec(tracer, argv[0], report_read);
 }

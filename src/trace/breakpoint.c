@@ -145,7 +145,7 @@ static int place_copy(struct lw_breakpoint_table *table, struct lw_padding *padd
         return -ENOSPC;
     error = lw_padding_open(padding, table->modules, table->memory);
     if (!error)
-        error = lw_memory_write(table->memory, to, code->code, code->size);
+        error = lw_padding_write(padding, table->memory, code->code, code->size);
     breakpoint->copy = to;
     for (unsigned i = 0; !error && i < code->rewind_count; i++)
         error = lw_map_set(&table->rewinds, to + code->rewind[i].offset, (uintptr_t)breakpoint);
@@ -153,7 +153,6 @@ static int place_copy(struct lw_breakpoint_table *table, struct lw_padding *padd
         return error;
     for (unsigned i = 0; i < code->rewind_count; i++)
         breakpoint->is_short |= code->rewind[i].address == breakpoint->address + LW_BREAKPOINT_SIZE;
-    padding->used += code->size;
     return 0;
 }
 
@@ -259,12 +258,28 @@ int lw_breakpoint_plant(struct lw_breakpoint_table *table, uint64_t address, voi
     return 0;
 }
 
+/*
+ * Puts the program's own byte back, in the target's memory or a copy of it, where ours is.
+ * Elsewhere the module was unmapped (what is mapped there now is not ours to touch), or the copy
+ * was made without the breakpoint.
+ */
+static int restore_byte(const struct lw_breakpoint *breakpoint, struct lw_memory *memory)
+{
+    uint8_t bytes[LW_BREAKPOINT_SIZE];
+    int error = lw_memory_read_all(memory, breakpoint->address, bytes, sizeof(bytes));
+    if (error)
+        return error == -EFAULT ? 0 : error;
+    if (memcmp(bytes, lw_breakpoint_instruction, sizeof(bytes)) != 0)
+        return 0;
+    return lw_memory_write(memory, breakpoint->address, breakpoint->displacement->original,
+                           sizeof(bytes));
+}
+
 int lw_breakpoint_lift(struct lw_breakpoint_table *table, struct lw_breakpoint *breakpoint)
 {
     if (!breakpoint->planted)
         return 0;
-    int error = lw_memory_write(table->memory, breakpoint->address,
-                                breakpoint->displacement->original, LW_BREAKPOINT_SIZE);
+    int error = restore_byte(breakpoint, table->memory);
     if (!error)
         breakpoint->planted = false;
     return error;
@@ -281,7 +296,7 @@ void lw_breakpoint_table_forget_unmapped(struct lw_breakpoint_table *table)
             forget(table, *item);
     }
     table->sorted.count = kept;
-    /* Paddings of those modules are dropped when room is next looked for. */
+    lw_padding_drop_unloaded(&table->paddings, table->modules);
 }
 
 /* Copies the part of `bytes` (at `address`) that overlaps [start, start + size) into the buffer
@@ -313,62 +328,44 @@ void lw_breakpoint_mask(const struct lw_breakpoint_table *table, uint64_t addres
             overlay(padding->start, padding->original, padding->used, address, buffer, size);
 }
 
-static int write_originals(const struct lw_breakpoint_table *table)
+int lw_breakpoint_table_lift_all(struct lw_breakpoint_table *table)
 {
-    int result = 0;
+    int result = 0, lifted = 0;
     lw_vector_for_each (item, &table->sorted) {
-        const struct lw_breakpoint *breakpoint = *item;
+        struct lw_breakpoint *breakpoint = *item;
         if (!breakpoint->planted)
             continue;
-        int error = lw_memory_write(table->memory, breakpoint->address,
-                                    breakpoint->displacement->original, LW_BREAKPOINT_SIZE);
+        int error = restore_byte(breakpoint, table->memory);
         if (error)
             result = error; /* go on: the others must come out all the same */
+        breakpoint->planted = false;
+        lifted++;
     }
-    return result;
+    return result ? result : lifted;
 }
 
-static int write_paddings(const struct lw_breakpoint_table *table, struct lw_memory *memory)
+static int restore_paddings(const struct lw_breakpoint_table *table, struct lw_memory *memory)
 {
     int result = 0;
     lw_vector_for_each (padding, &table->paddings.list) {
-        if (!padding->original)
-            continue;
-        int error = lw_memory_write(memory, padding->start, padding->original, padding->used);
+        int error = lw_padding_restore(padding, memory);
         if (error)
             result = error;
     }
     return result;
 }
 
-int lw_breakpoint_table_lift_all(struct lw_breakpoint_table *table)
-{
-    int error = write_originals(table);
-    int lifted = 0;
-    lw_vector_for_each (item, &table->sorted) {
-        lifted += (*item)->planted;
-        (*item)->planted = false;
-    }
-    return error ? error : lifted;
-}
-
 int lw_breakpoint_table_restore_padding(struct lw_breakpoint_table *table)
 {
-    return write_paddings(table, table->memory);
+    return restore_paddings(table, table->memory);
 }
 
-/* What was planted when the child was forked may have been lifted since, so its own bytes decide.
- */
+/* What was planted when the copy was made may have been lifted since, so its own bytes decide. */
 int lw_breakpoint_table_clean_copy(const struct lw_breakpoint_table *table, struct lw_memory *child)
 {
-    int result = write_paddings(table, child);
+    int result = restore_paddings(table, child);
     lw_vector_for_each (item, &table->sorted) {
-        const struct lw_breakpoint *breakpoint = *item;
-        uint8_t bytes[LW_BREAKPOINT_SIZE];
-        int error = lw_memory_read_all(child, breakpoint->address, bytes, sizeof(bytes));
-        if (!error && memcmp(bytes, lw_breakpoint_instruction, sizeof(bytes)) == 0)
-            error = lw_memory_write(child, breakpoint->address, breakpoint->displacement->original,
-                                    sizeof(bytes));
+        int error = restore_byte(*item, child);
         if (error)
             result = error;
     }
@@ -407,6 +404,8 @@ bool lw_breakpoint_table_verify(const struct lw_breakpoint_table *table, size_t 
 {
     bool equal = true;
     size_t compared = 0;
+    (void)lw_module_table_refresh(table->modules,
+                                  NULL); /* what was unloaded meanwhile cannot differ */
     uint64_t last_page = UINT64_MAX;
     lw_vector_for_each (item, &table->sorted) {
         uint64_t page = (*item)->address / PAGE_SIZE;
@@ -415,7 +414,7 @@ bool lw_breakpoint_table_verify(const struct lw_breakpoint_table *table, size_t 
         last_page = page;
     }
     lw_vector_for_each (padding, &table->paddings.list)
-        if (padding->original)
+        if (padding->original && module_at(table, padding->start) == padding->module)
             equal &= verify_padding(table, padding, &compared);
     if (bytes)
         *bytes = compared;

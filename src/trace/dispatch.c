@@ -52,18 +52,12 @@ static void let_others_take_signals(const struct lw_tracer *tracer, pid_t tid)
  */
 static void deliver_signal(struct lw_tracer *tracer, struct lw_thread *thread, int signal)
 {
-    struct lw_registers registers;
-    if (lw_threads_rewind(tracer, thread->tid, &registers)) {
-        thread->replaying = lw_breakpoint_find(tracer->breakpoints, lw_registers_pc(&registers));
-        thread->replay = registers;
-    } else if (is_ignored(tracer, thread->tid, signal)) {
-        if (lw_registers_read(thread->tid, &registers) == 0 &&
-            lw_registers_restart_interrupted(&registers))
-            lw_registers_write(thread->tid, &registers);
+    if (!lw_threads_rewind(tracer, thread) && is_ignored(tracer, thread->tid, signal)) {
+        lw_threads_restart_call(thread);
         if (tracer->threads.count > 1)
             let_others_take_signals(tracer, thread->tid);
     }
-    lw_ptrace_continue(tracer, thread->tid, signal);
+    lw_ptrace_continue(thread->tid, signal);
 }
 
 /*
@@ -72,11 +66,7 @@ static void deliver_signal(struct lw_tracer *tracer, struct lw_thread *thread, i
  */
 static void enter_group_stop(struct lw_tracer *tracer, struct lw_thread *thread)
 {
-    struct lw_registers registers;
-    if (lw_threads_rewind(tracer, thread->tid, &registers)) {
-        thread->replaying = lw_breakpoint_find(tracer->breakpoints, lw_registers_pc(&registers));
-        thread->replay = registers;
-    }
+    lw_threads_rewind(tracer, thread);
     thread->stopped = ptrace(PTRACE_LISTEN, thread->tid, NULL, NULL) == 0;
 }
 
@@ -132,10 +122,10 @@ enum lw_trace_outcome lw_tracer_dispatch(struct lw_tracer *tracer, const struct 
     case LW_STOP_CLONE:
     case LW_STOP_FORK:
         lw_threads_expect_child(tracer, thread);
-        lw_ptrace_continue(tracer, thread->tid, 0);
+        lw_ptrace_continue(thread->tid, 0);
         break;
     default:
-        lw_ptrace_continue(tracer, thread->tid, 0);
+        lw_ptrace_continue(thread->tid, 0);
         break;
     }
     return LW_TRACE_GOES_ON;
@@ -173,19 +163,18 @@ struct lw_breakpoint *lw_tracer_hit(struct lw_tracer *tracer, const struct lw_st
     return breakpoint;
 }
 
-void lw_tracer_pass(struct lw_tracer *tracer, struct lw_thread *thread,
-                    const struct lw_breakpoint *breakpoint)
+void lw_tracer_pass(struct lw_thread *thread, const struct lw_breakpoint *breakpoint)
 {
     uint64_t pc = breakpoint->planted ? breakpoint->copy : breakpoint->address;
     thread->passed = breakpoint->is_short ? breakpoint : NULL;
     lw_registers_write_pc(thread->tid, pc);
     lw_threads_mend_mask(thread);
-    lw_ptrace_continue(tracer, thread->tid, 0);
+    lw_ptrace_continue(thread->tid, 0);
 }
 
-void lw_tracer_resume(struct lw_tracer *tracer, pid_t tid)
+void lw_tracer_resume(pid_t tid)
 {
-    lw_ptrace_continue(tracer, tid, 0);
+    lw_ptrace_continue(tid, 0);
 }
 
 void lw_tracer_abandon(struct lw_tracer *tracer)

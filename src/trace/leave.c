@@ -10,9 +10,9 @@
 #include "leakwatch/target/process.h"
 #include "threads.h"
 
-/* How long to wait for the stop of a thread that was interrupted, before it is told that one is
- * stuck in the kernel (state D); a thread in there cannot be in a copy. */
-#define SETTLE_NS (10 * LW_NS_PER_SECOND)
+/* A thread that does not stop for so long is worth a word. It is waited for all the same: it may
+ * stand in a copy, or have a trap on its way (a cgroup that is frozen stops threads anywhere). */
+#define WARN_NS (5 * LW_NS_PER_SECOND)
 
 /* Releases a thread that has stopped, whatever it stopped for, in the state that it would have
  * untraced. */
@@ -24,16 +24,14 @@ static void release(struct lw_tracer *tracer, const struct lw_stop *stop, struct
     if (signal == 0 && lw_threads_has_trap_pending(stop->tid)) {
         /* It has run into a breakpoint, but the kernel reports our interrupt first. */
         thread->interrupted = true;
-        lw_ptrace_continue(tracer, stop->tid, 0);
+        lw_ptrace_continue(stop->tid, 0);
         return;
     }
     if (lw_tracer_hit(tracer, stop, thread, &registers, &again)) {
         lw_registers_write_pc(stop->tid, lw_registers_pc(&registers));
         signal = 0;
-    } else if (!lw_threads_rewind(tracer, stop->tid, &registers) && stop->kind == LW_STOP_TRAP &&
-               lw_registers_read(stop->tid, &registers) == 0 &&
-               lw_registers_restart_interrupted(&registers)) {
-        lw_registers_write(stop->tid, &registers);
+    } else if (!lw_threads_rewind(tracer, thread) && stop->kind == LW_STOP_TRAP) {
+        lw_threads_restart_call(thread);
     }
     lw_threads_mend_mask(thread);
     lw_ptrace_detach(stop->tid, signal);
@@ -62,8 +60,8 @@ static void settle(struct lw_tracer *tracer, const struct lw_stop *stop)
  */
 static void settle_all(struct lw_tracer *tracer)
 {
-    const uint64_t deadline = lw_clock_now() + SETTLE_NS;
-    while (lw_clock_now() < deadline) {
+    uint64_t warn_at = lw_clock_now() + WARN_NS;
+    for (;;) {
         struct lw_stop stop = lw_wait_poll(tracer);
         if (stop.kind == LW_STOP_NOBODY)
             return;
@@ -74,9 +72,14 @@ static void settle_all(struct lw_tracer *tracer)
         }
         if (stop.kind != LW_STOP_NONE)
             settle(tracer, &stop);
+        if (lw_clock_now() >= warn_at) {
+            lw_warn(
+                "waiting for %zu threads of process %d that do not stop (frozen, or stuck in the "
+                "kernel): they cannot be released safely yet",
+                lw_threads_count_awaited(tracer), (int)tracer->pid);
+            warn_at = LW_NEVER;
+        }
     }
-    lw_warn("%zu threads of process %d are stuck in the kernel; they are released as they are",
-            lw_threads_count_awaited(tracer), (int)tracer->pid);
 }
 
 int lw_tracer_leave(struct lw_tracer *tracer, struct lw_leave_result *result)
@@ -87,6 +90,11 @@ int lw_tracer_leave(struct lw_tracer *tracer, struct lw_leave_result *result)
     int lifted = lw_breakpoint_table_lift_all(tracer->breakpoints);
     if (lifted > 0)
         result->breakpoints = (unsigned)lifted;
+
+    /* Of these it is not certain that the memory is the target's. */
+    lw_vector_for_each (item, &tracer->threads)
+        if ((*item)->foreign)
+            lw_threads_clean(tracer, (*item)->tid);
 
     const uint64_t start = lw_clock_now();
     size_t interrupted = lw_threads_interrupt_running(tracer);

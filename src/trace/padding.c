@@ -52,15 +52,20 @@ static int discover_module(struct lw_padding_list *paddings, const struct lw_mod
     return 0;
 }
 
-/* A module that was loaded again, elsewhere, has its old entries replaced. */
-static void drop_moved(struct lw_padding_list *paddings, struct lw_module_table *modules)
+static void free_padding(struct lw_padding *padding)
+{
+    free(padding->original);
+    free(padding->ours);
+}
+
+void lw_padding_drop_unloaded(struct lw_padding_list *paddings, struct lw_module_table *modules)
 {
     for (size_t i = paddings->list.count; i-- > 0;) {
         struct lw_padding *padding = &paddings->list.items[i];
         const struct lw_module *module = lw_module_table_get(modules, padding->module);
         if (module->loaded && padding->start >= module->start && padding->end <= module->end)
             continue;
-        free(padding->original);
+        free_padding(padding);
         lw_vector_swap_remove(&paddings->list, i);
     }
 }
@@ -75,7 +80,7 @@ static bool is_listed(const struct lw_padding_list *paddings, uint32_t module)
 
 int lw_padding_discover(struct lw_padding_list *paddings, struct lw_module_table *modules)
 {
-    drop_moved(paddings, modules);
+    lw_padding_drop_unloaded(paddings, modules);
     size_t count = lw_module_table_count(modules);
     for (uint32_t id = 1; id <= count; id++) {
         const struct lw_module *module = lw_module_table_get(modules, id);
@@ -91,7 +96,7 @@ int lw_padding_discover(struct lw_padding_list *paddings, struct lw_module_table
 void lw_padding_list_deinit(struct lw_padding_list *paddings)
 {
     lw_vector_for_each (padding, &paddings->list)
-        free(padding->original);
+        free_padding(padding);
     lw_vector_deinit(&paddings->list);
 }
 
@@ -123,5 +128,34 @@ int lw_padding_open(struct lw_padding *padding, struct lw_module_table *modules,
     if (memcmp(in_memory, in_file, size) != 0)
         return -EBUSY;
     padding->original = lw_take_pointer(in_memory);
+    padding->ours = lw_take_pointer(in_file);
     return 0;
+}
+
+int lw_padding_write(struct lw_padding *padding, struct lw_memory *memory, const void *bytes,
+                     size_t size)
+{
+    if (size > padding->end - padding->start - padding->used)
+        return -ENOSPC;
+    int error = lw_memory_write(memory, padding->start + padding->used, bytes, size);
+    if (error)
+        return error;
+    memcpy(padding->ours + padding->used, bytes, size);
+    padding->used += size;
+    return 0;
+}
+
+int lw_padding_restore(const struct lw_padding *padding, struct lw_memory *memory)
+{
+    if (!padding->original || padding->used == 0)
+        return 0;
+    lw_auto_free uint8_t *now = malloc(padding->used);
+    if (!now)
+        return -ENOMEM;
+    int error = lw_memory_read_all(memory, padding->start, now, padding->used);
+    if (error)
+        return error == -EFAULT ? 0 : error;
+    if (memcmp(now, padding->ours, padding->used) != 0)
+        return 0;
+    return lw_memory_write(memory, padding->start, padding->original, padding->used);
 }

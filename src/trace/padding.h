@@ -22,6 +22,7 @@ struct lw_padding {
     uint64_t file_offset;
     uint64_t used;     /* bytes from start that were given out */
     uint8_t *original; /* end - start bytes, read before the first use; NULL until then */
+    uint8_t *ours;     /* what the first `used` bytes hold now; likewise */
 };
 
 struct lw_padding_list {
@@ -30,12 +31,21 @@ struct lw_padding_list {
 
 /* Lists the paddings of modules that were loaded since, drops those of modules that are gone. */
 int lw_padding_discover(struct lw_padding_list *paddings, struct lw_module_table *modules);
+/* Drops the paddings of modules that are gone, or were loaded again elsewhere. */
+void lw_padding_drop_unloaded(struct lw_padding_list *paddings, struct lw_module_table *modules);
 void lw_padding_list_deinit(struct lw_padding_list *paddings);
 
 /* Makes the padding ready to be written: keeps its bytes. -EBUSY when they are not those of the
  * file. */
 int lw_padding_open(struct lw_padding *padding, struct lw_module_table *modules,
                     struct lw_memory *memory);
+
+/* Takes `size` bytes from the padding and fills them. -ENOSPC when they do not fit. */
+int lw_padding_write(struct lw_padding *padding, struct lw_memory *memory, const void *bytes,
+                     size_t size);
+/* Gives the padding back, in the target's memory or a copy of it; does nothing where the memory
+ * does not hold what we wrote (the module was unmapped, and something else may be there). */
+int lw_padding_restore(const struct lw_padding *padding, struct lw_memory *memory);
 
 /* The padding's bytes in the file; 0 or a negative errno. */
 int lw_padding_read_file(const struct lw_padding *padding, struct lw_module_table *modules,

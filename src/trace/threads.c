@@ -9,7 +9,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "leakwatch/base/clock.h"
 #include "leakwatch/base/log.h"
 #include "leakwatch/target/process.h"
 
@@ -67,11 +66,10 @@ static void report_unexpected(const char *request, pid_t tid)
         lw_warn("cannot %s thread %d: %m", request, (int)tid);
 }
 
-void lw_ptrace_continue(struct lw_tracer *tracer, pid_t tid, int signal)
+void lw_ptrace_continue(pid_t tid, int signal)
 {
     if (ptrace(PTRACE_CONT, tid, NULL, (long)signal) != 0)
         report_unexpected("resume", tid);
-    tracer->resumed_ns = lw_clock_now();
 }
 
 void lw_ptrace_detach(pid_t tid, int signal)
@@ -91,16 +89,36 @@ void lw_threads_mend_mask(const struct lw_thread *thread)
         report_unexpected("restore the signal mask of", thread->tid);
 }
 
-bool lw_threads_rewind(struct lw_tracer *tracer, pid_t tid, struct lw_registers *registers)
+bool lw_threads_rewind(struct lw_tracer *tracer, struct lw_thread *thread)
 {
     uint64_t address;
     unsigned stack;
-    if (!tracer->breakpoints || lw_registers_read(tid, registers) != 0 ||
-        !lw_breakpoint_rewind(tracer->breakpoints, lw_registers_pc(registers), &address, &stack))
+    struct lw_registers *registers = &thread->replay;
+    thread->replaying = false;
+    if (!tracer->breakpoints || lw_registers_read(thread->tid, registers) != 0)
+        return false;
+    uint64_t pc = lw_registers_pc(registers);
+    if (!lw_breakpoint_rewind(tracer->breakpoints, pc, &address, &stack))
         return false;
     lw_registers_set_pc(registers, address);
     lw_registers_set_sp(registers, lw_registers_sp(registers) + stack);
-    return lw_registers_write(tid, registers) == 0;
+    /* At the start of the copy, the breakpoint has been hit already; behind it, another one has
+     * not. */
+    const struct lw_breakpoint *breakpoint = lw_breakpoint_find(tracer->breakpoints, address);
+    thread->replaying = breakpoint && breakpoint->copy == pc;
+    return lw_registers_write(thread->tid, registers) == 0;
+}
+
+void lw_threads_restart_call(const struct lw_thread *thread)
+{
+    struct lw_registers registers;
+    struct lw_task_status status;
+    if (lw_registers_read(thread->tid, &registers) != 0 ||
+        !lw_registers_restart_interrupted(&registers) ||
+        lw_task_status_read(thread->tid, thread->tid, &status) != 0 ||
+        (status.signals_pending & status.signals_caught & ~status.signals_blocked))
+        return;
+    lw_registers_write(thread->tid, &registers);
 }
 
 void lw_threads_expect_child(struct lw_tracer *tracer, const struct lw_thread *creator)
@@ -121,19 +139,8 @@ void lw_threads_expect_child(struct lw_tracer *tracer, const struct lw_thread *c
         child->blocks_sigtrap = creator->blocks_sigtrap;
 }
 
-/* A new tracee that is a process of its own, with a copy of the target's memory, is cleaned and let
- * go. False when it is a thread of the target, or shares its memory. */
-static bool release_child(struct lw_tracer *tracer, pid_t tid, bool *foreign)
+void lw_threads_clean(const struct lw_tracer *tracer, pid_t tid)
 {
-    struct lw_task_status status;
-    *foreign = false;
-    if (lw_task_status_read(tid, tid, &status) != 0 || status.tgid == tracer->pid)
-        return false;
-    /* Where the kernel cannot tell (no kcmp), keeping the child traced harms neither side. */
-    if (lw_process_shares_memory(tracer->pid, tid) != 0) {
-        *foreign = true;
-        return false;
-    }
     struct lw_process_memory memory;
     lw_error *error = lw_process_memory_init(&memory, tid);
     int result = error ? -lw_error_code(error) : 0;
@@ -145,6 +152,25 @@ static bool release_child(struct lw_tracer *tracer, pid_t tid, bool *foreign)
     if (result != 0 && result != -ESRCH)
         lw_warn("cannot take our breakpoints out of forked process %d: errno %d", (int)tid,
                 -result);
+}
+
+/* A new tracee that is a process of its own, with a copy of the target's memory, is cleaned and let
+ * go. False when it is a thread of the target, or shares its memory. */
+static bool release_child(struct lw_tracer *tracer, pid_t tid, bool *foreign)
+{
+    struct lw_task_status status;
+    *foreign = false;
+    if (lw_task_status_read(tid, tid, &status) != 0 || status.tgid == tracer->pid)
+        return false;
+    /* Where the kernel cannot tell, the child stays traced, and is cleaned when we leave. When its
+     * parent has ended meanwhile (-ESRCH), cleaning is right whether the memory was shared or
+     * copied. */
+    int shares = lw_process_shares_memory(tracer->pid, tid);
+    if (shares != 0 && shares != -ESRCH) {
+        *foreign = true;
+        return false;
+    }
+    lw_threads_clean(tracer, tid);
     lw_ptrace_detach(tid, 0);
     return true;
 }
@@ -163,7 +189,7 @@ struct lw_thread *lw_threads_at_stop(struct lw_tracer *tracer, const struct lw_s
     if (!thread)
         thread = lw_threads_add(tracer, stop->tid);
     if (!thread) {
-        lw_ptrace_continue(tracer, stop->tid, stop->kind == LW_STOP_SIGNAL ? stop->signal : 0);
+        lw_ptrace_continue(stop->tid, stop->kind == LW_STOP_SIGNAL ? stop->signal : 0);
         return NULL;
     }
     thread->newborn = false;

@@ -16,7 +16,7 @@ void lw_threads_remove(struct lw_tracer *tracer, struct lw_thread *thread);
 void lw_threads_reap(pid_t tid);
 
 /* Each tolerates a thread that is gone (SIGKILL may come at any moment). */
-void lw_ptrace_continue(struct lw_tracer *tracer, pid_t tid, int signal);
+void lw_ptrace_continue(pid_t tid, int signal);
 void lw_ptrace_detach(pid_t tid, int signal);
 
 /* Blocks SIGTRAP again where a trap has unblocked it. The thread is stopped. */
@@ -25,11 +25,18 @@ void lw_threads_mend_mask(const struct lw_thread *thread);
 /* A thread that stopped in a copy is put back into the program itself, so that no signal frame and
  * no detached thread ever points into the copies. Returns whether it was moved; *registers are then
  * the new ones. */
-bool lw_threads_rewind(struct lw_tracer *tracer, pid_t tid, struct lw_registers *registers);
+bool lw_threads_rewind(struct lw_tracer *tracer, struct lw_thread *thread);
+
+/* Sets up a system call that only our stop has broken off to be made again; one that a signal with
+ * a handler is about to break off is left to fail. */
+void lw_threads_restart_call(const struct lw_thread *thread);
 
 /* The creator is stopped in fork, vfork or clone: the child is expected from now on, and inherits
  * what is known of its creator. */
 void lw_threads_expect_child(struct lw_tracer *tracer, const struct lw_thread *creator);
+
+/* Takes our bytes out of the memory of another process, if they are there. */
+void lw_threads_clean(const struct lw_tracer *tracer, pid_t tid);
 
 /*
  * The thread that a stop is of, known or new. NULL when there is nothing left to do: it was a

@@ -11,7 +11,7 @@ void lw_log_set_level(enum lw_log_level level);
 enum lw_log_level lw_log_get_level(void);
 
 /* Prints "leakwatch: MESSAGE\n" in one write; control characters are escaped (names come from the
- * process under watch). What is no error is dropped when stderr cannot take it at once. */
+ * process under watch). It is dropped when stderr cannot take it at once. */
 void lw_log(enum lw_log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #define lw_warn(...)  lw_log(LW_LOG_WARNING, __VA_ARGS__)

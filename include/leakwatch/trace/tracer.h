@@ -44,6 +44,8 @@ struct lw_thread {
     void *owner; /* what the caller keeps for the thread; thread_gone releases it */
 };
 
+enum lw_wait_way { LW_WAIT_SPIN, LW_WAIT_SLEEP };
+
 struct lw_tracer {
     pid_t pid;
     pthread_t self;
@@ -58,8 +60,9 @@ struct lw_tracer {
 
     _Atomic bool woken;
     /* private to waiting */
-    uint64_t resumed_ns, gap_ns;
-    unsigned since_sweep;
+    uint64_t last_stop_ns;
+    uint64_t gap_ns[2]; /* by enum lw_wait_way: moving average of the time from stop to stop */
+    unsigned stops, since_sweep;
     size_t sweep;
 };
 
@@ -108,11 +111,10 @@ struct lw_breakpoint *lw_tracer_hit(struct lw_tracer *tracer, const struct lw_st
                                     struct lw_thread *thread, struct lw_registers *registers,
                                     bool *again);
 /* Lets the thread run on past the breakpoint. */
-void lw_tracer_pass(struct lw_tracer *tracer, struct lw_thread *thread,
-                    const struct lw_breakpoint *breakpoint);
+void lw_tracer_pass(struct lw_thread *thread, const struct lw_breakpoint *breakpoint);
 
 /* Lets a spawned process run its first instruction. */
-void lw_tracer_resume(struct lw_tracer *tracer, pid_t tid);
+void lw_tracer_resume(pid_t tid);
 
 /* A tracer's duty at every stop that is not a breakpoint's; the thread has been resumed or released
  * afterwards, except on LW_TRACE_EXEC. */
