@@ -271,8 +271,9 @@ static int restore_byte(const struct lw_breakpoint *breakpoint, struct lw_memory
         return error == -EFAULT ? 0 : error;
     if (memcmp(bytes, lw_breakpoint_instruction, sizeof(bytes)) != 0)
         return 0;
-    return lw_memory_write(memory, breakpoint->address, breakpoint->displacement->original,
-                           sizeof(bytes));
+    error = lw_memory_write(memory, breakpoint->address, breakpoint->displacement->original,
+                            sizeof(bytes));
+    return error == -EFAULT ? 0 : error; /* unmapped meanwhile */
 }
 
 int lw_breakpoint_lift(struct lw_breakpoint_table *table, struct lw_breakpoint *breakpoint)
@@ -400,22 +401,33 @@ static bool verify_padding(const struct lw_breakpoint_table *table,
     return memcmp(in_file, in_memory, size) == 0;
 }
 
-bool lw_breakpoint_table_verify(const struct lw_breakpoint_table *table, size_t *bytes)
+static bool verify_all(const struct lw_breakpoint_table *table, size_t *bytes)
 {
     bool equal = true;
-    size_t compared = 0;
-    (void)lw_module_table_refresh(table->modules,
-                                  NULL); /* what was unloaded meanwhile cannot differ */
     uint64_t last_page = UINT64_MAX;
+    *bytes = 0;
     lw_vector_for_each (item, &table->sorted) {
         uint64_t page = (*item)->address / PAGE_SIZE;
         if (page != last_page)
-            equal &= verify_page(table, (*item)->address, &compared);
+            equal &= verify_page(table, (*item)->address, bytes);
         last_page = page;
     }
     lw_vector_for_each (padding, &table->paddings.list)
         if (padding->original && module_at(table, padding->start) == padding->module)
-            equal &= verify_padding(table, padding, &compared);
+            equal &= verify_padding(table, padding, bytes);
+    return equal;
+}
+
+bool lw_breakpoint_table_verify(const struct lw_breakpoint_table *table, size_t *bytes)
+{
+    size_t compared = 0;
+    bool equal = false;
+    /* The process runs: a library that it closes at this moment seems to differ, but not for long.
+     */
+    for (int tries = 0; tries < 10 && !equal; tries++) {
+        (void)lw_module_table_refresh(table->modules, NULL);
+        equal = verify_all(table, &compared);
+    }
     if (bytes)
         *bytes = compared;
     return equal;

@@ -157,5 +157,6 @@ int lw_padding_restore(const struct lw_padding *padding, struct lw_memory *memor
         return error == -EFAULT ? 0 : error;
     if (memcmp(now, padding->ours, padding->used) != 0)
         return 0;
-    return lw_memory_write(memory, padding->start, padding->original, padding->used);
+    error = lw_memory_write(memory, padding->start, padding->original, padding->used);
+    return error == -EFAULT ? 0 : error; /* unmapped meanwhile */
 }
