@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+import harness
 from harness import (Health, assert_code_is_the_file, assert_working, leaks_of, read_status,
                      settled_leaks, stack_text, target_path, threads, wait_until)
 
@@ -161,3 +162,11 @@ def test_leaks_before_the_attach_are_not_told(target, healthy_watch):
     each.ask("free")
     report = watch.report()
     assert report["events"]["unknown_frees"] == 9 * 30
+
+
+def test_memory_where_a_closed_library_was_is_not_touched(target, watch):
+    remapper = target("remapper", harness.target_path("own_allocator.so"))
+    watching = watch(remapper.pid, "-i", "1h")
+    assert remapper.ask("remap")["pages"] > 0
+    watching.detach()
+    assert remapper.ask("check")["changed"] == 0

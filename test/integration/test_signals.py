@@ -3,7 +3,10 @@
 
 import os
 import signal
+import subprocess
+import time
 
+import harness
 from harness import Health, assert_working, read_status, settled_leaks, wait_until
 
 
@@ -135,3 +138,25 @@ def test_ignored_signals_disturb_nobody(target, healthy_watch):
         wait_until(taken, "signal taken")
     assert_working(sleeper)
     assert sleeper.ask("count")["disturbed"] == {}
+
+
+def test_an_inherited_ignored_sigchld_does_not_make_us_deaf(target, healthy_watch):
+    """A supervisor that ignores SIGCHLD hands that down, and the tracer waits for this signal."""
+    storm = target("storm", 2, "run")
+    watching = healthy_watch(
+        storm.pid, "-i", "1h", preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
+    assert_working(storm)
+    wait_until(lambda: watching.report()["events"]["allocs"] > 0, "allocations seen")
+
+
+def test_ended_at_any_moment_of_the_start(target):
+    storm = target("storm", 2, "run")
+    health = Health(storm.pid)
+    for delay_ms in range(25):
+        early = subprocess.Popen([harness.LEAKWATCH, "-q", "-i", "1h", "-p", str(storm.pid)],
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(delay_ms / 1000)
+        early.terminate()
+        assert early.wait(harness.LIMIT) in (0, -signal.SIGTERM)
+    health.assert_same()
+    assert_working(storm)
