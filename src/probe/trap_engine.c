@@ -62,8 +62,9 @@ static void init_tracer(struct trap_engine *trap, pid_t pid)
 }
 
 /*
- * Plants the probes. Until the dynamic linker's breakpoint is there, a library may be closed unseen between the look at
- * the modules and the planting: when that fails, and the modules have changed, it is tried again.
+ * Plants the probes. Until the dynamic linker's breakpoint is there, a library may be closed unseen
+ * between the look at the modules and the planting: when that fails, and the modules have changed,
+ * it is tried again.
  */
 static lw_error *plant(struct trap_engine *trap)
 {
