@@ -20,14 +20,15 @@
  * Knows nothing of allocators: what a breakpoint means is its caller's business.
  *
  * ptrace binds a tracee to the thread that attached it, so all of this runs on one thread, the
- * tracer's own, with SIGCHLD blocked in the whole process and not ignored (lw_tracer_wake excepted).
+ * tracer's own, with SIGCHLD blocked in the whole process and not ignored (lw_tracer_wake
+ * excepted).
  *
  * As few threads as possible are stopped, and none that sleeps in a system call: an interrupted
- * epoll_wait or semop would fail with EINTR. PTRACE_SEIZE stops nothing, and breakpoints are written
- * without a stop; threads that are running are stopped once to attach, to be sure that no fork is
- * under way, and once to leave. Those asleep are released by the end of the tracer's thread, which
- * the kernel turns into a detach that wakes nobody. So a watch is over when lw_tracer_leave has
- * returned and the thread has ended.
+ * epoll_wait or semop would fail with EINTR. PTRACE_SEIZE stops nothing, and breakpoints are
+ * written without a stop; threads that are running are stopped once to attach, to be sure that no
+ * fork is under way, and once to leave. Those asleep are released by the end of the tracer's
+ * thread, which the kernel turns into a detach that wakes nobody. So a watch is over when
+ * lw_tracer_leave has returned and the thread has ended.
  *
  * A stop is looked at with WNOWAIT and never consumed: what a thread reported is cleared by its own
  * resumption, and by nothing else.
