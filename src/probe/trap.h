@@ -45,7 +45,7 @@ struct trap_engine {
 
 /* Searches the modules that are new for allocator functions. */
 lw_error *trap_find_allocators(struct trap_engine *trap);
-/* Plants what is not planted yet in every loaded module, and in the dynamic linker. */
+/* Plants what is not planted yet in every loaded module. */
 lw_error *trap_plant_probes(struct trap_engine *trap);
 /* Plants the probe at which the dynamic linker tells of changes, unless it is there. */
 lw_error *trap_watch_linker(struct trap_engine *trap);

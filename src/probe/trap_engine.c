@@ -56,7 +56,7 @@ static lw_error *no_allocator(pid_t pid)
 
 static void init_tracer(struct trap_engine *trap, pid_t pid)
 {
-    lw_tracer_init(&trap->tracer, pid, &trap->memory.memory, NULL);
+    lw_tracer_init(&trap->tracer, pid, NULL);
     trap->tracer.thread_gone = trap_thread_gone;
     trap->tracer.context = trap;
 }

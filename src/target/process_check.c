@@ -131,7 +131,7 @@ lw_error *lw_process_check(pid_t pid)
                                "process %d (%s) is a kernel thread and has no memory of its own: "
                                "give the PID of a program",
                                (int)pid, status.name);
-    if (status.state == 'Z' || status.state == 'X')
+    if (lw_task_has_ended(&status))
         return refuse_dead(pid, &status);
     pid_t tracer = find_tracer(pid);
     if (tracer != 0)

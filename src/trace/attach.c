@@ -15,20 +15,17 @@
 #include "leakwatch/target/process.h"
 #include "threads.h"
 
-#define SIGTRAP_BIT (1ull << (SIGTRAP - 1))
 /* How long to wait for a thread that is stuck in the kernel. */
 #define SETTLE_NS (10 * LW_NS_PER_SECOND)
 /* glibc blocks every signal, its own among them, for moments only; programs cannot block that one.
  */
 #define SIGCANCEL_BIT (1ull << (32 - 1))
 
-void lw_tracer_init(struct lw_tracer *tracer, pid_t pid, struct lw_memory *memory,
-                    struct lw_breakpoint_table *breakpoints)
+void lw_tracer_init(struct lw_tracer *tracer, pid_t pid, struct lw_breakpoint_table *breakpoints)
 {
     *tracer = (struct lw_tracer){
         .pid = pid,
         .self = pthread_self(),
-        .memory = memory,
         .breakpoints = breakpoints,
     };
 }
@@ -55,8 +52,7 @@ static int seize_thread(struct lw_tracer *tracer, pid_t tid, lw_error **error)
     if (lw_tracer_thread(tracer, tid))
         return 0;
     struct lw_task_status status;
-    if (lw_task_status_read(tracer->pid, tid, &status) != 0 || status.state == 'Z' ||
-        status.state == 'X')
+    if (lw_task_status_read(tracer->pid, tid, &status) != 0 || lw_task_has_ended(&status))
         return 0; /* a main thread that has ended stays in the list, and cannot be attached */
     struct lw_thread *thread = lw_threads_add(tracer, tid);
     if (!thread) {
@@ -65,14 +61,14 @@ static int seize_thread(struct lw_tracer *tracer, pid_t tid, lw_error **error)
         return 0;
     }
     thread->blocks_sigtrap =
-        (status.signals_blocked & SIGTRAP_BIT) && !(status.signals_blocked & SIGCANCEL_BIT);
+        (status.signals_blocked & LW_SIGTRAP_BIT) && !(status.signals_blocked & SIGCANCEL_BIT);
     int result = lw_ptrace_seize(tid);
     if (result == 0)
         return 1;
     lw_threads_remove(tracer, thread);
     /* A thread that one already attached has created meanwhile is attached by the kernel. */
-    if (lw_task_status_read(tracer->pid, tid, &status) != 0 || status.state == 'Z' ||
-        status.state == 'X' || status.tracer == gettid())
+    if (lw_task_status_read(tracer->pid, tid, &status) != 0 || lw_task_has_ended(&status) ||
+        status.tracer == gettid())
         return 0;
     if (result == -EPERM)
         *error = lw_process_explain_eperm(tracer->pid);
@@ -82,6 +78,11 @@ static int seize_thread(struct lw_tracer *tracer, pid_t tid, lw_error **error)
     return 0;
 }
 
+static lw_error *target_has_ended(const struct lw_tracer *tracer)
+{
+    return lw_error_create(ESRCH, "process %d has ended", (int)tracer->pid);
+}
+
 /* Attaches what the task directory lists; the number of threads that were new. */
 static lw_error *seize_listed(struct lw_tracer *tracer, unsigned *added)
 {
@@ -89,18 +90,13 @@ static lw_error *seize_listed(struct lw_tracer *tracer, unsigned *added)
     snprintf(path, sizeof(path), "/proc/%d/task", (int)tracer->pid);
     lw_auto_closedir DIR *directory = opendir(path);
     if (!directory)
-        return lw_error_create(errno, "process %d has ended", (int)tracer->pid);
+        return target_has_ended(tracer);
     lw_error *error = NULL;
     const struct dirent *entry;
     while (!error && (entry = readdir(directory)))
         if (isdigit((unsigned char)entry->d_name[0]))
             *added += (unsigned)seize_thread(tracer, (pid_t)atoi(entry->d_name), &error);
     return error;
-}
-
-static lw_error *has_ended(const struct lw_tracer *tracer)
-{
-    return lw_error_create(ESRCH, "process %d has ended", (int)tracer->pid);
 }
 
 static lw_error *seize_all(struct lw_tracer *tracer)
@@ -114,7 +110,7 @@ static lw_error *seize_all(struct lw_tracer *tracer)
             return error;
         stable = added == 0 ? stable + 1 : 0;
     }
-    return tracer->threads.count > 0 ? NULL : has_ended(tracer);
+    return tracer->threads.count > 0 ? NULL : target_has_ended(tracer);
 }
 
 /* One stop while forks are waited for. */
@@ -130,7 +126,7 @@ static lw_error *settle(struct lw_tracer *tracer, const struct lw_stop *stop)
     }
     switch (lw_tracer_dispatch(tracer, stop)) {
     case LW_TRACE_EXITED:
-        return has_ended(tracer);
+        return target_has_ended(tracer);
     case LW_TRACE_EXEC:
         lw_tracer_abandon(tracer);
         return lw_error_create(

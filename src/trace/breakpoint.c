@@ -6,12 +6,11 @@
 #include <string.h>
 
 #include "leakwatch/arch/instruction.h"
+#include "leakwatch/arch/page.h"
 #include "leakwatch/base/cleanup.h"
 #include "leakwatch/base/map.h"
 #include "leakwatch/base/vector.h"
 #include "padding.h"
-
-#define PAGE_SIZE 4096ull
 
 struct lw_displacement {
     uint32_t module; /* 0: code that belongs to none */
@@ -379,8 +378,8 @@ static bool verify_page(const struct lw_breakpoint_table *table, uint64_t addres
     const struct lw_module *module = lw_module_table_find(table->modules, address);
     if (!module || !module->image)
         return true; /* no file to compare with: code made at run time, or unmapped since */
-    uint8_t in_file[PAGE_SIZE], in_memory[PAGE_SIZE];
-    uint64_t start = address & ~(PAGE_SIZE - 1);
+    uint8_t in_file[LW_PAGE_SIZE], in_memory[LW_PAGE_SIZE];
+    uint64_t start = address & ~(LW_PAGE_SIZE - 1);
     size_t size = lw_elf_image_read(module->image, start - module->bias, in_file, sizeof(in_file));
     if (size == 0 || lw_memory_read_all(table->memory, start, in_memory, size) != 0)
         return false;
@@ -407,7 +406,7 @@ static bool verify_all(const struct lw_breakpoint_table *table, size_t *bytes)
     uint64_t last_page = UINT64_MAX;
     *bytes = 0;
     lw_vector_for_each (item, &table->sorted) {
-        uint64_t page = (*item)->address / PAGE_SIZE;
+        uint64_t page = (*item)->address / LW_PAGE_SIZE;
         if (page != last_page)
             equal &= verify_page(table, (*item)->address, bytes);
         last_page = page;

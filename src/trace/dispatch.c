@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A tracer's duty at each kind of stop (ptrace(2)), and breakpoint hits. */
-#include <errno.h>
 #include <signal.h>
 #include <sys/ptrace.h>
 #include <time.h>
 
-#include "leakwatch/arch/instruction.h"
 #include "leakwatch/base/clock.h"
-#include "leakwatch/base/log.h"
 #include "leakwatch/target/process.h"
 #include "threads.h"
 
@@ -141,9 +138,8 @@ static bool is_trap(const struct lw_breakpoint *breakpoint, const struct lw_thre
 {
     if (thread->passed != breakpoint)
         return true;
-    pid_t tid = thread->tid;
     siginfo_t info;
-    return ptrace(PTRACE_GETSIGINFO, tid, NULL, &info) == 0 && info.si_code > 0;
+    return ptrace(PTRACE_GETSIGINFO, thread->tid, NULL, &info) == 0 && info.si_code > 0;
 }
 
 struct lw_breakpoint *lw_tracer_hit(struct lw_tracer *tracer, const struct lw_stop *stop,

@@ -37,8 +37,7 @@ static bool sleeps_in_system_call(pid_t tid)
 static bool has_ended(pid_t tid)
 {
     struct lw_task_status status;
-    return lw_task_status_read(tid, tid, &status) != 0 || status.state == 'Z' ||
-           status.state == 'X';
+    return lw_task_status_read(tid, tid, &status) != 0 || lw_task_has_ended(&status);
 }
 
 /*
@@ -48,10 +47,9 @@ static bool has_ended(pid_t tid)
  */
 bool lw_threads_has_trap_pending(pid_t tid)
 {
-    const uint64_t bit = 1ull << (SIGTRAP - 1);
     struct lw_task_status status;
-    return lw_task_status_read(tid, tid, &status) == 0 && (status.signals_pending & bit) &&
-           !(status.signals_blocked & bit);
+    return lw_task_status_read(tid, tid, &status) == 0 &&
+           (status.signals_pending & LW_SIGTRAP_BIT) && !(status.signals_blocked & LW_SIGTRAP_BIT);
 }
 
 /* Is the thread where it is neither on its way into a trap nor in a copy, or will it stop by

@@ -6,9 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "leakwatch/arch/page.h"
 #include "leakwatch/base/cleanup.h"
-
-#define PAGE_SIZE 4096ull /* of the x86-64 ABI; segments are aligned to at least this */
 
 /* The executable, the dynamic linker and the C library stay until the process ends. */
 static bool is_permanent(const struct lw_module *module)
@@ -23,7 +22,7 @@ static int add_padding(struct lw_padding_list *paddings, const struct lw_module 
                        const struct lw_elf_segment *segment)
 {
     uint64_t link_end = segment->address + segment->file_size;
-    uint64_t page_end = (link_end + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1);
+    uint64_t page_end = (link_end + LW_PAGE_SIZE - 1) & ~(LW_PAGE_SIZE - 1);
     struct lw_padding padding = {
         .module = module->id,
         .lends = is_permanent(module),

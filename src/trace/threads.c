@@ -12,8 +12,6 @@
 #include "leakwatch/base/log.h"
 #include "leakwatch/target/process.h"
 
-#define SIGTRAP_BIT (1ull << (SIGTRAP - 1))
-
 int lw_ptrace_seize(pid_t tid)
 {
     /* No PTRACE_O_EXITKILL: the target outlives us, whatever happens. */
@@ -82,9 +80,9 @@ void lw_threads_mend_mask(const struct lw_thread *thread)
 {
     uint64_t mask;
     if (!thread->blocks_sigtrap ||
-        ptrace(PTRACE_GETSIGMASK, thread->tid, sizeof(mask), &mask) != 0 || (mask & SIGTRAP_BIT))
+        ptrace(PTRACE_GETSIGMASK, thread->tid, sizeof(mask), &mask) != 0 || (mask & LW_SIGTRAP_BIT))
         return;
-    mask |= SIGTRAP_BIT;
+    mask |= LW_SIGTRAP_BIT;
     if (ptrace(PTRACE_SETSIGMASK, thread->tid, sizeof(mask), &mask) != 0)
         report_unexpected("restore the signal mask of", thread->tid);
 }

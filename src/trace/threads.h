@@ -3,7 +3,12 @@
 #ifndef LEAKWATCH_TRACE_THREADS_H
 #define LEAKWATCH_TRACE_THREADS_H
 
+#include <signal.h>
+
 #include "leakwatch/trace/tracer.h"
+
+/* In a signal set as the kernel prints and takes it. */
+#define LW_SIGTRAP_BIT (1ull << (SIGTRAP - 1))
 
 /* PTRACE_SEIZE with the events that we follow; 0 or a negative errno. */
 int lw_ptrace_seize(pid_t tid);
@@ -23,8 +28,7 @@ void lw_ptrace_detach(pid_t tid, int signal);
 void lw_threads_mend_mask(const struct lw_thread *thread);
 
 /* A thread that stopped in a copy is put back into the program itself, so that no signal frame and
- * no detached thread ever points into the copies. Returns whether it was moved; *registers are then
- * the new ones. */
+ * no detached thread ever points into the copies. Returns whether it was moved. */
 bool lw_threads_rewind(struct lw_tracer *tracer, struct lw_thread *thread);
 
 /* Sets up a system call that only our stop has broken off to be made again; one that a signal with

@@ -7,11 +7,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "leakwatch/arch/page.h"
 #include "leakwatch/base/vector.h"
 #include "leakwatch/target/memory.h"
 #include "leakwatch/target/module.h"
 
-#define LW_PAGE_SIZE       4096u
 #define LW_LAYOUT_SEGMENTS 16
 
 struct lw_module_layout {

@@ -31,6 +31,12 @@ int lw_task_status_read(pid_t pid, pid_t tid, struct lw_task_status *status);
  * none. */
 int lw_task_status_parse(struct lw_task_status *status, const char *text);
 
+/* A zombie, or on its way out: it runs no more, though it still has an entry in /proc. */
+static inline bool lw_task_has_ended(const struct lw_task_status *status)
+{
+    return status->state == 'Z' || status->state == 'X';
+}
+
 /* RSS alone, from /proc/PID/statm: cheap enough to read once a second. 0 when the process is gone.
  */
 uint64_t lw_process_rss(pid_t pid);

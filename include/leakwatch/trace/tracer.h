@@ -12,7 +12,6 @@
 #include "leakwatch/base/error.h"
 #include "leakwatch/base/map.h"
 #include "leakwatch/base/vector.h"
-#include "leakwatch/target/memory.h"
 #include "leakwatch/trace/breakpoint.h"
 #include "leakwatch/trace/stop.h"
 
@@ -52,7 +51,6 @@ enum lw_wait_way { LW_WAIT_SPIN, LW_WAIT_SLEEP };
 struct lw_tracer {
     pid_t pid;
     pthread_t self;
-    struct lw_memory *memory;
     struct lw_breakpoint_table *breakpoints;
     uint64_t attach_pause_ns; /* longest for which lw_tracer_seize stopped a thread */
     struct lw_map by_tid;
@@ -76,9 +74,9 @@ enum lw_trace_outcome {
     LW_TRACE_EXEC,   /* the target runs another program; its thread is still stopped */
 };
 
-/* The calling thread is the tracer from here on. `memory` and `breakpoints` outlive the tracer. */
-void lw_tracer_init(struct lw_tracer *tracer, pid_t pid, struct lw_memory *memory,
-                    struct lw_breakpoint_table *breakpoints);
+/* The calling thread is the tracer from here on. The breakpoints, which may be set later, outlive
+ * it. */
+void lw_tracer_init(struct lw_tracer *tracer, pid_t pid, struct lw_breakpoint_table *breakpoints);
 void lw_tracer_deinit(struct lw_tracer *tracer);
 
 /* Attaches to every thread of the process, and to processes that share its memory (vfork). Stops
