@@ -71,9 +71,11 @@ def redis_script_exchange(port, number):
 
 
 def memcached_exchange(port, number):
+    """The keys are this client's own: another one's values would be wrong answers."""
+    key = b"%d-%d" % (threading.get_ident(), number % 50)
     value = b"%08d" % number * (1 + number % 20)
-    request = b"set k%d 0 60 %d\r\n%b\r\nget k%d\r\n" % (number % 50, len(value), value, number % 50)
-    expected = b"STORED\r\nVALUE k%d 0 %d\r\n%b\r\nEND\r\n" % (number % 50, len(value), value)
+    request = b"set %b 0 60 %d\r\n%b\r\nget %b\r\n" % (key, len(value), value, key)
+    expected = b"STORED\r\nVALUE %b 0 %d\r\n%b\r\nEND\r\n" % (key, len(value), value)
     return talk(port, request, len(expected)) == expected and \
         talk(port, b"stats\r\n", 5) == b"STAT "
 
