@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* System calls made by a thread of the target on our behalf. */
+#ifndef LEAKWATCH_TRACE_REMOTE_CALL_H
+#define LEAKWATCH_TRACE_REMOTE_CALL_H
+
+#include <stdint.h>
+
+#include "leakwatch/trace/tracer.h"
+
+/*
+ * One thread is borrowed: the one to whom it does the least harm (it is running; or asleep in a
+ * call that the kernel restarts by itself; or in another, which is then made again). Its signals
+ * are blocked meanwhile, and its registers, its mask and an interrupted system call are given back,
+ * so that the program cannot tell. All other threads run on: their stops are dispatched here. The
+ * calls run from system call stop to system call stop (PTRACE_SYSCALL), at a system call
+ * instruction that the target has anyway.
+ */
+struct lw_remote_call; /* a borrowed thread */
+
+/* Everything that is planted must be planted later. `instruction` is the address of a system call
+ * instruction in the target. 0; -ESRCH: the target has ended or become another program; -ETIMEDOUT:
+ * no thread could be stopped within a second (all are stuck in the kernel); -ENOMEM. */
+int lw_remote_call_begin(struct lw_tracer *tracer, uint64_t instruction,
+                         struct lw_remote_call **call);
+
+/* Makes one system call: 0 and *result (a negative errno of the target's on failure), or an error
+ * as above. */
+int lw_remote_call_make(struct lw_remote_call *call, long number, const uint64_t arguments[6],
+                        int64_t *result);
+
+/* Copies `size` bytes (at most 256) into the thread's memory where it holds nothing (below its
+ * stack pointer and the red zone) and stays until the end: 0 and *address, or a negative errno. */
+int lw_remote_call_store(struct lw_remote_call *call, struct lw_memory *memory, const void *bytes,
+                         size_t size, uint64_t *address);
+
+/* Gives the thread back, running as before. *pause_ns (may be NULL): for how long it was held. 0,
+ * or -ESRCH as above. */
+int lw_remote_call_end(struct lw_remote_call *call, uint64_t *pause_ns);
+
+/* The address of a system call instruction in the modules' code, or 0. */
+uint64_t lw_remote_call_find_instruction(struct lw_module_table *modules);
+
+#endif
