@@ -15,9 +15,18 @@
 #define DEFAULT_INTERVAL_NS (10 * LW_NS_PER_SECOND)
 #define DEFAULT_TOP         10
 #define DEFAULT_DEPTH       64
+#define DEFAULT_OVERHEAD    5 /* percent */
 
 /* Options without a letter: keys that are no printable character. */
-enum { KEY_FORMAT = 0x100, KEY_SORT, KEY_ERROR_EXITCODE, KEY_COLOR };
+enum {
+    KEY_FORMAT = 0x100,
+    KEY_SORT,
+    KEY_ERROR_EXITCODE,
+    KEY_COLOR,
+    KEY_ENGINE,
+    KEY_SAMPLE,
+    KEY_MAX_OVERHEAD,
+};
 
 static const char doc[] =
     "Watch a running process and report the blocks of memory that outlive a threshold, with the "
@@ -39,28 +48,41 @@ static const struct argp_option option_table[] = {
     {"max-size", 'Z', "SIZE", 0, "Ignore blocks larger than SIZE (default: no limit)", 1},
     {"depth", 'l', "N", 0, "Keep N frames of each stack (default 64, at most 1024)", 1},
 
-    {0, 0, 0, 0, "When to report, and when to stop:", 2},
-    {"expire", 'e', "TIME", 0, "Report blocks that are TIME old or older (default 10s)", 2},
-    {"interval", 'i', "TIME", 0, "Report every TIME (default 10s)", 2},
-    {"count", 'n', "N", 0, "Detach after N reports (default: no limit)", 2},
-    {"duration", 'd', "TIME", 0, "Detach after TIME (default: no limit)", 2},
+    {0, 0, 0, 0, "How to watch:", 2},
+    {"engine", KEY_ENGINE, "ENGINE", 0,
+     "record: from inside the process, without stopping it; trap: by breakpoints; auto: record "
+     "where "
+     "that is possible, else trap (default auto)",
+     2},
+    {"sample", KEY_SAMPLE, "SIZE|auto", 0,
+     "Watch one allocation in SIZE bytes on average (1k to 1024G) and estimate the rest; auto: as "
+     "few as --max-overhead demands; not with trap (default: watch every allocation)",
+     2},
+    {"max-overhead", KEY_MAX_OVERHEAD, "PERCENT", 0,
+     "With --sample=auto: slow the process down by at most PERCENT (default 5)", 2},
 
-    {0, 0, 0, 0, "What to print:", 3},
-    {"top", 'T', "N", 0, "List the N first stacks, 0 for all (default 10)", 3},
-    {"sort", KEY_SORT, "KEY", 0, "Stacks by bytes, blocks, age or growth (default bytes)", 3},
-    {"show-blocks", 'a', 0, 0, "List address, size and age of each expired block", 3},
-    {"format", KEY_FORMAT, "FORMAT", 0, "text, or json: one object a line (default text)", 3},
+    {0, 0, 0, 0, "When to report, and when to stop:", 3},
+    {"expire", 'e', "TIME", 0, "Report blocks that are TIME old or older (default 10s)", 3},
+    {"interval", 'i', "TIME", 0, "Report every TIME (default 10s)", 3},
+    {"count", 'n', "N", 0, "Detach after N reports (default: no limit)", 3},
+    {"duration", 'd', "TIME", 0, "Detach after TIME (default: no limit)", 3},
+
+    {0, 0, 0, 0, "What to print:", 4},
+    {"top", 'T', "N", 0, "List the N first stacks, 0 for all (default 10)", 4},
+    {"sort", KEY_SORT, "KEY", 0, "Stacks by bytes, blocks, age or growth (default bytes)", 4},
+    {"show-blocks", 'a', 0, 0, "List address, size and age of each expired block", 4},
+    {"format", KEY_FORMAT, "FORMAT", 0, "text, or json: one object a line (default text)", 4},
     {"output", 'o', "FILE", 0,
-     "Append to FILE instead of standard output; %p in it is the PID; opened again on SIGHUP", 3},
+     "Append to FILE instead of standard output; %p in it is the PID; opened again on SIGHUP", 4},
     {"color", KEY_COLOR, "WHEN", OPTION_ARG_OPTIONAL,
-     "Colour: auto (on a terminal), always or never (default auto; no WHEN: always)", 3},
-    {"quiet", 'q', 0, 0, "On standard error, errors only: no warnings, no status line", 3},
+     "Colour: auto (on a terminal), always or never (default auto; no WHEN: always)", 4},
+    {"quiet", 'q', 0, 0, "On standard error, errors only: no warnings, no status line", 4},
     {"verbose", 'v', 0, 0,
-     "Print addresses and full paths, say more on standard error; twice: still more", 3},
+     "Print addresses and full paths, say more on standard error; twice: still more", 4},
 
-    {0, 0, 0, 0, "How to exit:", 4},
+    {0, 0, 0, 0, "How to exit:", 5},
     {"error-exitcode", KEY_ERROR_EXITCODE, "N", 0,
-     "Exit with N when blocks have expired at the end (default 0: they do not matter)", 4},
+     "Exit with N when blocks have expired at the end (default 0: they do not matter)", 5},
 
     {0, 0, 0, 0, "Help:", -1},
     {0},
@@ -160,10 +182,22 @@ static void set_defaults(struct lw_options *options)
         .duration_ns = LW_NEVER,
         .depth = DEFAULT_DEPTH,
         .max_size = UINT64_MAX,
+        .engine = LW_ENGINE_AUTO,
         .report = {.sort = LW_SORT_BYTES, .top = DEFAULT_TOP},
         .writer = &lw_text_writer,
         .color = LW_COLOR_AUTO,
     };
+}
+
+/* An engine that sees everything has nothing to estimate, and only sampling can keep to a limit. */
+static void check_sampling(const struct lw_options *options, const struct argp_state *state)
+{
+    bool sampled = options->sample_auto || options->sample_bytes != 0;
+
+    if (sampled && options->engine == LW_ENGINE_TRAP)
+        usage_error(state, "--sample is not for --engine=trap, which sees every allocation anyway");
+    if (options->max_overhead > 0 && !options->sample_auto)
+        usage_error(state, "--max-overhead is for --sample=auto, which is not given");
 }
 
 static void check(const struct lw_options *options, const struct argp_state *state)
@@ -177,6 +211,7 @@ static void check(const struct lw_options *options, const struct argp_state *sta
         usage_error(state, "--min-size is larger than --max-size: no block can be both");
     if (options->quiet && options->verbosity > 0)
         usage_error(state, "--quiet and --verbose contradict each other");
+    check_sampling(options, state);
 }
 
 static void set_output(struct lw_options *options, const struct argp_state *state, const char *text)
@@ -208,6 +243,37 @@ static void set_color(struct lw_options *options, const struct argp_state *state
     options->color =
         text ? (enum lw_color)parse_word(state, "--color", text, words, "auto, always, never")
              : LW_COLOR_ALWAYS;
+}
+
+static void set_engine(struct lw_options *options, const struct argp_state *state, const char *text)
+{
+    static const char *const words[] = {"auto", "record", "trap", NULL};
+
+    options->engine =
+        (enum lw_engine_choice)parse_word(state, "--engine", text, words, "auto, record, trap");
+}
+
+/* The last --sample counts. */
+static void set_sample(struct lw_options *options, const struct argp_state *state, const char *text)
+{
+    uint64_t bytes = 0;
+
+    options->sample_auto = strcmp(text, "auto") == 0;
+    if (!options->sample_auto &&
+        (lw_parse_size(text, &bytes) != 0 || bytes < LW_SAMPLE_MIN || bytes > LW_SAMPLE_MAX))
+        usage_error(state, "--sample '%s' is not auto, nor a size from 1k to 1024G", text);
+    options->sample_bytes = bytes;
+}
+
+static void set_max_overhead(struct lw_options *options, const struct argp_state *state,
+                             const char *text)
+{
+    double percent = 0;
+
+    if (lw_parse_percent(text, &percent) != 0 || percent <= 0 || percent > 100)
+        usage_error(state, "--max-overhead '%s' is not a number above 0, up to 100 (percent)",
+                    text);
+    options->max_overhead = percent;
 }
 
 static error_t parse_option(int key, char *text, struct argp_state *state)
@@ -266,11 +332,22 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
     case KEY_ERROR_EXITCODE:
         options->error_exitcode = (int)parse_number(state, "--error-exitcode", text, 0, 255);
         break;
+    case KEY_ENGINE:
+        set_engine(options, state, text);
+        break;
+    case KEY_SAMPLE:
+        set_sample(options, state, text);
+        break;
+    case KEY_MAX_OVERHEAD:
+        set_max_overhead(options, state, text);
+        break;
     case ARGP_KEY_ARG:
         set_argument(options, state, text);
         break;
     case ARGP_KEY_END:
         check(options, state);
+        if (options->max_overhead == 0) /* not given */
+            options->max_overhead = DEFAULT_OVERHEAD;
         break;
     default:
         return ARGP_ERR_UNKNOWN;

@@ -115,6 +115,18 @@ int lw_parse_size(const char *text, uint64_t *bytes)
     return parse_quantity(text, units, sizeof(units) / sizeof(units[0]), false, bytes);
 }
 
+int lw_parse_percent(const char *text, double *percent)
+{
+    struct decimal number;
+    int result = parse_decimal(&text, &number);
+    if (result)
+        return -EINVAL;
+    if (strcmp(text, "") != 0 && strcmp(text, "%") != 0)
+        return -EINVAL;
+    *percent = (double)number.whole + (double)number.fraction / (double)FRACTION_SCALE;
+    return 0;
+}
+
 static void write_size(uint64_t bytes, const char *sign, char *buffer)
 {
     static const char *const names[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};

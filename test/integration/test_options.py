@@ -387,7 +387,7 @@ def test_help_and_version():
     options = set(re.findall(r"(?<![\w-])--([a-z][a-z-]+)", helped.stdout))
     assert {"pid", "expire", "interval", "count", "duration", "top", "depth", "min-size",
             "max-size", "show-blocks", "output", "format", "sort", "error-exitcode", "quiet",
-            "verbose", "color", "help", "version"} <= options
+            "verbose", "color", "engine", "sample", "max-overhead", "help", "version"} <= options
     assert [option for option in options if f"--{option}" not in manual] == []
 
 

@@ -163,7 +163,9 @@ NONSENSE = [
     ["-l", "0", "1"], ["-l", "1000000", "1"], ["-z", "10", "-Z", "5", "1"], ["-z", "big", "1"],
     ["--format=xml", "1"], ["--sort=colour", "1"], ["--color=sometimes", "1"], ["-o", "", "1"],
     ["--error-exitcode=300", "1"], ["--error-exitcode=-1", "1"], ["--nonsense", "1"],
-    ["-p", "1", "--", "true"], ["-q", "-v", "1"],
+    ["-p", "1", "--", "true"], ["-q", "-v", "1"], ["--engine=ebpf", "1"], ["--sample=0", "1"],
+    ["--sample=64k", "--engine=trap", "1"], ["--max-overhead=5", "1"],
+    ["--sample=auto", "--max-overhead=0", "1"],
 ]
 
 

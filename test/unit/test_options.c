@@ -81,6 +81,10 @@ static void test_defaults(void **state)
     assert_int_equal(options.depth, 64);
     assert_int_equal(options.min_size, 0);
     assert_true(options.max_size == UINT64_MAX);
+    assert_int_equal(options.engine, LW_ENGINE_AUTO);
+    assert_int_equal(options.sample_bytes, 0);
+    assert_false(options.sample_auto);
+    assert_true(options.max_overhead == 5);
     assert_int_equal(options.report.top, 10);
     assert_int_equal(options.report.sort, LW_SORT_BYTES);
     assert_false(options.report.show_blocks);
@@ -136,6 +140,59 @@ static void test_long_options(void **state)
     parse(&options, LIST("--color", "7", "--sort=age"));
     assert_int_equal(options.color, LW_COLOR_ALWAYS);
     assert_int_equal(options.report.sort, LW_SORT_AGE);
+}
+
+static void test_engine_and_sampling(void **state)
+{
+    struct lw_options options;
+
+    (void)state;
+    parse(&options, LIST("1", "--engine=trap"));
+    assert_int_equal(options.engine, LW_ENGINE_TRAP);
+    parse(&options, LIST("1", "--engine=record", "--sample=512k"));
+    assert_int_equal(options.engine, LW_ENGINE_RECORD);
+    assert_int_equal(options.sample_bytes, 512 << 10);
+    assert_false(options.sample_auto);
+    parse(&options, LIST("1", "--sample=1k", "--engine=auto"));
+    assert_int_equal(options.engine, LW_ENGINE_AUTO);
+    assert_int_equal(options.sample_bytes, 1024);
+    parse(&options, LIST("1", "--sample=1024G"));
+    assert_true(options.sample_bytes == 1ull << 40);
+
+    parse(&options, LIST("1", "--max-overhead=0.25", "--sample=auto"));
+    assert_true(options.sample_auto);
+    assert_int_equal(options.sample_bytes, 0);
+    assert_true(options.max_overhead == 0.25);
+    parse(&options, LIST("1", "--sample=1M", "--sample=auto", "--max-overhead=100%"));
+    assert_true(options.sample_auto); /* the last one counts */
+    assert_int_equal(options.sample_bytes, 0);
+    assert_true(options.max_overhead == 100);
+    parse(&options, LIST("1", "--sample=auto", "--sample=1M"));
+    assert_false(options.sample_auto);
+    assert_int_equal(options.sample_bytes, 1 << 20);
+    assert_true(options.max_overhead == 5);
+}
+
+static void test_refused_sampling(void **state)
+{
+    (void)state;
+    expect_refusal(LIST("1", "--engine=ebpf"), "--engine 'ebpf' is not one of auto, record, trap");
+    expect_refusal(LIST("1", "--sample=0"),
+                   "--sample '0' is not auto, nor a size from 1k to 1024G");
+    expect_refusal(LIST("1", "--sample=1023"), "--sample '1023' is not auto");
+    expect_refusal(LIST("1", "--sample=1025G"), "--sample '1025G' is not auto");
+    expect_refusal(LIST("1", "--sample=much"), "--sample 'much' is not auto");
+    expect_refusal(LIST("1", "--sample=-1"), "--sample '-1' is not auto");
+    expect_refusal(LIST("1", "--sample=64k", "--engine=trap"),
+                   "which sees every allocation anyway");
+    expect_refusal(LIST("1", "--engine=trap", "--sample=auto"),
+                   "which sees every allocation anyway");
+    expect_refusal(LIST("1", "--max-overhead=5"), "--max-overhead is for --sample=auto");
+    expect_refusal(LIST("1", "--max-overhead=5", "--sample=1M"), "is for --sample=auto");
+    expect_refusal(LIST("1", "--sample=auto", "--max-overhead=0"), "--max-overhead '0' is not");
+    expect_refusal(LIST("1", "--sample=auto", "--max-overhead=100.5"), "'100.5' is not a number");
+    expect_refusal(LIST("1", "--sample=auto", "--max-overhead=-1"), "'-1' is not a number");
+    expect_refusal(LIST("1", "--sample=auto", "--max-overhead=little"), "'little' is not a number");
 }
 
 static void test_pid_or_command(void **state)
@@ -228,6 +285,9 @@ static void test_help(void **state)
     assert_int_equal(parse_in_child(LIST("--help"), output, sizeof(output)), 0);
     assert_non_null(strstr(output, "--expire=TIME"));
     assert_non_null(strstr(output, "(default 10s)"));
+    assert_non_null(strstr(output, "--engine=ENGINE"));
+    assert_non_null(strstr(output, "--sample=SIZE|auto"));
+    assert_non_null(strstr(output, "--max-overhead=PERCENT"));
     char *examples = strstr(output, "Examples:\n");
     assert_non_null(examples);
     assert_non_null(strstr(examples, "\n  leakwatch -p 4711 "));
@@ -242,6 +302,8 @@ int main(void)
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_short_options),
         cmocka_unit_test(test_long_options),
+        cmocka_unit_test(test_engine_and_sampling),
+        cmocka_unit_test(test_refused_sampling),
         cmocka_unit_test(test_pid_or_command),
         cmocka_unit_test(test_refused_targets),
         cmocka_unit_test(test_refused_values),

@@ -190,12 +190,33 @@ static void test_format_count(void **state)
         assert_string_equal(lw_format_count(good[i].value, buffer), good[i].text);
 }
 
+static void test_parse_percent(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        double value;
+    } right[] = {{"5", 5}, {"0", 0}, {"0.5", 0.5}, {"2.25%", 2.25}, {"100", 100}};
+    static const char *const wrong[] = {"",    "%",   "-1",  "+1",  " 5",
+                                        "5 ",  "5%%", "1e1", ".5",  "5.",
+                                        "inf", "nan", "0x5", "5,5", "99999999999999999999999"};
+    double percent = -1;
+    for (size_t i = 0; i < COUNT(right); i++) {
+        assert_int_equal(lw_parse_percent(right[i].text, &percent), 0);
+        assert_true(percent == right[i].value);
+    }
+    for (size_t i = 0; i < COUNT(wrong); i++)
+        assert_int_equal(lw_parse_percent(wrong[i], &percent), -EINVAL);
+    assert_true(percent == 100); /* untouched by what is wrong */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_parse_duration),  cmocka_unit_test(test_parse_size),
         cmocka_unit_test(test_format_size),     cmocka_unit_test(test_format_size_delta),
         cmocka_unit_test(test_format_duration), cmocka_unit_test(test_format_count),
+        cmocka_unit_test(test_parse_percent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

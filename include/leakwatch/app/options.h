@@ -12,6 +12,14 @@
 
 enum lw_color { LW_COLOR_AUTO, LW_COLOR_ALWAYS, LW_COLOR_NEVER };
 
+/* Which mechanism watches (probe/engine.h); auto: record where that is possible, else trap. */
+enum lw_engine_choice { LW_ENGINE_AUTO, LW_ENGINE_RECORD, LW_ENGINE_TRAP };
+
+/* Bounds of --sample, bytes. A mean below the size of common blocks would sample nearly all of
+ * them: estimates, at the cost of exact figures. */
+#define LW_SAMPLE_MIN (1ull << 10)
+#define LW_SAMPLE_MAX (1ull << 40)
+
 /* Exit codes of the program. */
 enum { LW_EXIT_DONE = 0, LW_EXIT_FAILED = 1, LW_EXIT_USAGE = 2 };
 
@@ -24,6 +32,10 @@ struct lw_options {
     uint64_t duration_ns;        /* LW_NEVER: no limit */
     size_t depth;                /* frames, default 64, 1 .. LW_STACK_MAX_DEPTH */
     uint64_t min_size, max_size; /* bytes, default 0 and UINT64_MAX */
+    enum lw_engine_choice engine;
+    uint64_t sample_bytes; /* mean between two samples; 0: every allocation, or sample_auto */
+    bool sample_auto;      /* as much is sampled as max_overhead permits */
+    double max_overhead;   /* percent, default 5, above 0 and at most 100 */
     struct lw_report_options report; /* sort, top (10), show_blocks */
     const char *output;              /* NULL: standard output */
     const struct lw_writer *writer;  /* default text */
@@ -38,7 +50,7 @@ struct lw_options {
  * with LW_EXIT_USAGE; --help,
  * --usage and --version print and exit with 0. Touches no process. Checks everything that can be
  * checked without one: a PID or a command but not both, durations above 0, min-size <= max-size,
- * and so on.
+ * no sampling by an engine that sees everything, and so on.
  */
 void lw_options_parse(struct lw_options *options, int argc, char **argv);
 

@@ -14,6 +14,10 @@ int lw_parse_duration(const char *text, uint64_t *ns);
  * -ERANGE. */
 int lw_parse_size(const char *text, uint64_t *bytes);
 
+/* "5", "0.5", "2.5%" -> percent; 0 or -EINVAL. Whether the value makes sense is the caller's to
+ * say. */
+int lw_parse_percent(const char *text, double *percent);
+
 /* Room enough for anything the functions below write. */
 #define LW_UNITS_MAX 32
 
