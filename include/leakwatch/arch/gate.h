@@ -34,10 +34,15 @@ struct lw_gate {
 
 /*
  * Builds the gate for the function at `address`, whose first bytes are given (LW_WINDOW_MAX + 1 of
- * them where there are as many), to run at `to`. 0; -ENOTSUP: an instruction cannot be displaced, a
- * call returns into the window, a branch of the window targets the window's inside, or the function
- * ends in the window and what follows is no filler; -ERANGE: `to` is too far away for what an
- * instruction refers to.
+ * them where there are as many), to run at `to`. 0; -ERANGE: `to` is too far away for what an
+ * instruction refers to; -ENOTSUP:
+ *   - an instruction cannot be displaced, or a call returns into the window;
+ *   - a branch of the window targets the window's inside, or the entry itself, where the jump is
+ *     then (a call of the entry is let through: it is a call like any other);
+ *   - the function ends in the window and what follows is no filler;
+ *   - the jump would lie across a cache line (64 bytes): it is written while other processors may
+ *     run there, and such a write can be seen torn.
+ * Whether other code of the function branches into the window is not known here.
  */
 int lw_gate_build(const uint8_t *bytes, size_t size, uint64_t address, uint64_t to,
                   struct lw_gate *gate);
