@@ -19,6 +19,8 @@ struct walk {
     LW_VECTOR(uint64_t) pending; /* addresses still to be followed */
     struct lw_map seen;
     bool past_watched; /* follow calls of allocator functions to what comes after them */
+    uint64_t window_end;
+    bool enters_window; /* something targets what lies between the entry and window_end */
 };
 
 static bool read_instruction(const struct lw_elf_image *image, uint64_t address,
@@ -156,6 +158,8 @@ static int walk_path(struct walk *walk, uint64_t address)
         if (walk->seen.count >= INSTRUCTIONS_MAX ||
             !read_instruction(walk->image, address, &instruction))
             return 0; /* what cannot be decoded is not run either */
+        if (instruction.target > walk->entry && instruction.target < walk->window_end)
+            walk->enters_window = true;
         fell_through_to = address + instruction.length;
         int error = lw_map_set(&walk->seen, address, 1);
         if (!error)
@@ -166,11 +170,21 @@ static int walk_path(struct walk *walk, uint64_t address)
     return 0;
 }
 
+static int run(struct walk *walk)
+{
+    *walk->summary = (struct lw_flow_summary){0};
+    int error = lw_vector_push(&walk->pending, walk->entry);
+    while (!error && walk->pending.count > 0)
+        error = walk_path(walk, walk->pending.items[--walk->pending.count]);
+    lw_vector_deinit(&walk->pending);
+    lw_map_deinit(&walk->seen);
+    return error;
+}
+
 int lw_flow_walk(const struct lw_elf_image *image, uint64_t entry,
                  const struct lw_address_list *watched, bool past_watched,
                  struct lw_flow_summary *summary)
 {
-    *summary = (struct lw_flow_summary){0};
     struct walk walk = {
         .image = image,
         .entry = entry,
@@ -178,15 +192,28 @@ int lw_flow_walk(const struct lw_elf_image *image, uint64_t entry,
         .summary = summary,
         .past_watched = past_watched,
     };
-    int error = lw_vector_push(&walk.pending, entry);
-    while (!error && walk.pending.count > 0)
-        error = walk_path(&walk, walk.pending.items[--walk.pending.count]);
-    lw_vector_deinit(&walk.pending);
-    lw_map_deinit(&walk.seen);
-    return error;
+    return run(&walk);
 }
 
 void lw_flow_summary_deinit(struct lw_flow_summary *summary)
 {
     lw_vector_deinit(&summary->exits);
+}
+
+int lw_flow_enters(const struct lw_elf_image *image, uint64_t entry, unsigned window, bool *enters)
+{
+    struct lw_address_list none = {0};
+    struct lw_flow_summary summary;
+    struct walk walk = {
+        .image = image,
+        .entry = entry,
+        .watched = &none,
+        .summary = &summary,
+        .past_watched = true,
+        .window_end = entry + window,
+    };
+    int error = run(&walk);
+    *enters = walk.enters_window;
+    lw_flow_summary_deinit(&summary);
+    return error;
 }

@@ -29,4 +29,10 @@ int lw_flow_walk(const struct lw_elf_image *image, uint64_t entry,
                  struct lw_flow_summary *summary);
 void lw_flow_summary_deinit(struct lw_flow_summary *summary);
 
+/*
+ * Does a branch, jump or call on the same walk target [entry + 1, entry + window)? What is reached
+ * only through a table of addresses is not seen. 0 and *enters, or a negative errno.
+ */
+int lw_flow_enters(const struct lw_elf_image *image, uint64_t entry, unsigned window, bool *enters);
+
 #endif

@@ -37,6 +37,7 @@ static struct lw_elf_image *open_image(const char *path)
 /* clang-format off */
 __asm__(".pushsection .text\n"
         ".globl sample, sample_alias, sample_loop, sample_calls, sample_other\n"
+        ".globl sample_entered, sample_reentered\n"
         FUNCTION(sample,
         "    test %edi, %edi\n"
         "    jz 1f\n"
@@ -74,13 +75,29 @@ __asm__(".pushsection .text\n"
         MARK(sample_calls_exit)
         "    ret\n"
         "1:  jmp malloc@PLT\n")
+        FUNCTION(sample_entered,
+        "    push %rbx\n"
+        "1:  mov %rdi, %rbx\n"
+        "    jmp sample_entered_part\n"
+        "    ret\n")
+        FUNCTION(sample_entered_part, /* moved away, and comes back */
+        "    dec %rdi\n"
+        "    jnz sample_entered + 1\n"
+        "    ret\n")
+        FUNCTION(sample_reentered,
+        "    test %rdi, %rdi\n"
+        "    jz 1f\n"
+        "    dec %rdi\n"
+        "    jmp sample_reentered\n"
+        "1:  ret\n")
         FUNCTION(sample_other,
         MARK(sample_other_exit)
         "    ret\n")
         ".popsection");
 /* clang-format on */
 
-extern const uint8_t sample[], sample_alias[], sample_loop[], sample_calls[], sample_other[];
+extern const uint8_t sample[], sample_alias[], sample_loop[], sample_calls[], sample_other[],
+    sample_entered[], sample_reentered[];
 extern const uint8_t sample_conditional_exit[], sample_exit[], sample_indirect_exit[],
     sample_plt_exit[], sample_part_exit[], sample_calls_exit[], sample_other_exit[];
 
@@ -187,6 +204,26 @@ static void test_a_function_without_an_end(void **state)
     assert_int_equal(own->summary.exits.count, 0);
     walk(own, (void *)16, true); /* where there is no code */
     assert_int_equal(own->summary.exits.count, 0);
+}
+
+static bool enters(const struct own *own, const void *entry, unsigned window)
+{
+    bool result = false;
+    assert_int_equal(lw_flow_enters(own->image, link_address(own, entry), window, &result), 0);
+    return result;
+}
+
+static void test_branches_into_the_window(void **state)
+{
+    struct own *own = *state;
+    assert_true(enters(own, sample_entered, 5));
+    assert_true(enters(own, sample_entered, 2));
+    assert_false(enters(own, sample_entered, 1));
+    assert_false(enters(own, sample_reentered, 5)); /* back to the entry itself */
+    assert_true(enters(own, sample_loop, 2));
+    assert_false(enters(own, sample_loop, 1));
+    assert_false(enters(own, sample, 5));
+    assert_false(enters(own, sample_alias, 5));
 }
 
 /* ---- Allocators ---- */
@@ -386,6 +423,7 @@ int main(void)
         OWN(test_watched_functions_of_other_modules),
         OWN(test_a_function_that_is_one_jump),
         OWN(test_a_function_without_an_end),
+        OWN(test_branches_into_the_window),
         cmocka_unit_test(test_glibc),
         cmocka_unit_test(test_libstdcxx),
         cmocka_unit_test(test_jemalloc),
