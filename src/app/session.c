@@ -13,6 +13,7 @@
 
 #include "attach_report.h"
 #include "draft.h"
+#include "engine_choice.h"
 #include "leakwatch/app/watch.h"
 #include "leakwatch/base/cleanup.h"
 #include "leakwatch/base/clock.h"
@@ -434,11 +435,12 @@ static lw_error *start(struct session *session)
         .depth = options->depth,
         .min_size = options->min_size,
         .max_size = options->max_size,
+        .sample_bytes = options->sample_bytes,
+        .sample_auto = options->sample_auto,
+        .max_overhead = options->max_overhead,
     };
-    struct lw_engine *engine = lw_trap_engine_create(&engine_options);
-    if (engine)
-        session->watch =
-            lw_watch_start(engine, options->pid, options->command, &session->original_mask);
+    session->watch = lw_watch_start(lw_engine_choice_list(options->engine), &engine_options,
+                                    options->pid, options->command, &session->original_mask);
     return session->watch ? NULL : lw_error_create(ENOMEM, "cannot start the watch: %m");
 }
 

@@ -3,7 +3,9 @@
 #include "leakwatch/app/watch.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -15,7 +17,9 @@
 #include "leakwatch/target/process.h"
 
 struct lw_watch {
-    struct lw_engine *engine;
+    lw_engine_create *const *engines; /* to be tried, NULL at the end */
+    struct lw_engine_options options;
+    struct lw_engine *engine; /* the one that watches; NULL before any is made */
     pid_t pid;
     char *const *argv;
     sigset_t mask;
@@ -90,13 +94,39 @@ static struct lw_engine_outcome run(struct lw_watch *watch)
     return outcome;
 }
 
+/* What kept the engine before from watching, if there was one, is told with this one. */
+static lw_error *try_engine(struct lw_watch *watch, lw_engine_create *create, const char *reason)
+{
+    struct lw_engine *engine = watch->engine = create(&watch->options);
+    if (!engine)
+        return lw_error_create(ENOMEM, "out of memory");
+    snprintf(engine->attachment.reason, sizeof(engine->attachment.reason), "%s", reason);
+    return watch->argv ? engine->ops->launch(engine, watch->argv, &watch->mask)
+                       : engine->ops->attach(engine, watch->pid);
+}
+
+/* The first engine that is possible here. After an error the last one tried is left to be stopped,
+ * if it could be made. */
+static lw_error *choose_engine(struct lw_watch *watch)
+{
+    lw_error *error = try_engine(watch, watch->engines[0], "");
+    for (size_t i = 1; error && watch->engines[i] && lw_error_code(error) == ENOTSUP; i++) {
+        struct lw_engine_detachment untouched;
+        watch->engine->ops->stop(watch->engine, &untouched);
+        watch->engine->ops->destroy(watch->engine);
+        lw_error *refusal = error;
+        error = try_engine(watch, watch->engines[i], lw_error_message(refusal));
+        lw_error_destroy(refusal);
+    }
+    return error;
+}
+
 static void *watch_thread(void *argument)
 {
     struct lw_watch *watch = argument;
-    struct lw_engine *engine = watch->engine;
     struct lw_watch_result *result = &watch->result;
-    result->error = watch->argv ? engine->ops->launch(engine, watch->argv, &watch->mask)
-                                : engine->ops->attach(engine, watch->pid);
+    result->error = choose_engine(watch);
+    struct lw_engine *engine = watch->engine;
     if (!result->error) {
         watch->pid = engine->attachment.pid;
         result->outcome = run(watch);
@@ -105,20 +135,23 @@ static void *watch_thread(void *argument)
     watch->started = false;
     bool with_blocks = watch->with_blocks;
     pthread_mutex_unlock(&watch->lock);
-    engine->ops->stop(engine, &result->detachment);
+    if (engine)
+        engine->ops->stop(engine, &result->detachment);
     if (!result->error)
         result->snapshot = engine->ops->snapshot(engine, with_blocks);
     set_phase(watch, LW_WATCH_ENDED);
     return NULL;
 }
 
-struct lw_watch *lw_watch_start(struct lw_engine *engine, pid_t pid, char *const argv[],
-                                const sigset_t *mask)
+struct lw_watch *lw_watch_start(lw_engine_create *const engines[],
+                                const struct lw_engine_options *options, pid_t pid,
+                                char *const argv[], const sigset_t *mask)
 {
     struct lw_watch *watch = calloc(1, sizeof(*watch));
     int descriptor = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (watch && descriptor >= 0) {
-        watch->engine = engine;
+        watch->engines = engines;
+        watch->options = *options;
         watch->pid = pid;
         watch->argv = argv;
         watch->mask = *mask;
@@ -131,7 +164,6 @@ struct lw_watch *lw_watch_start(struct lw_engine *engine, pid_t pid, char *const
     if (descriptor >= 0)
         close(descriptor);
     free(watch);
-    engine->ops->destroy(engine);
     return NULL;
 }
 
@@ -166,6 +198,11 @@ pid_t lw_watch_pid(const struct lw_watch *watch)
 const struct lw_engine_attachment *lw_watch_attachment(const struct lw_watch *watch)
 {
     return &watch->attachment;
+}
+
+const char *lw_watch_engine(const struct lw_watch *watch)
+{
+    return watch->engine->ops->name;
 }
 
 struct lw_module_table *lw_watch_modules(const struct lw_watch *watch)
@@ -266,7 +303,8 @@ void lw_watch_destroy(struct lw_watch *watch)
     if (!watch)
         return;
     lw_vector_deinit(&watch->attachment.sets);
-    watch->engine->ops->destroy(watch->engine);
+    if (watch->engine)
+        watch->engine->ops->destroy(watch->engine);
     pthread_mutex_destroy(&watch->lock);
     pthread_cond_destroy(&watch->answered);
     close(watch->descriptor);

@@ -79,11 +79,38 @@ static bool has_other_name(const struct lw_report_attach *attach)
     return length > 0 && strncmp(base, attach->name, length) != 0;
 }
 
+/* "trap (breakpoints); not record: REASON; the attach held the process up for 1.8ms" */
+static void print_engine(const struct lw_pen *pen, const struct lw_report_attach *attach)
+{
+    static const struct {
+        const char *name, *meaning;
+    } engines[] = {
+        {"record", " (inside the target; no stops)"},
+        {"trap", " (breakpoints)"},
+    };
+    char text[LW_UNITS_MAX];
+
+    fprintf(pen->stream, NAME_COLUMN, "engine");
+    lw_pen_name(pen, attach->engine);
+    for (size_t i = 0; i < sizeof(engines) / sizeof(engines[0]); i++)
+        if (strcmp(engines[i].name, attach->engine) == 0)
+            fputs(engines[i].meaning, pen->stream);
+    if (attach->engine_reason[0]) {
+        fputs("; not record: ", pen->stream);
+        lw_pen_name(pen, attach->engine_reason);
+    }
+    if (attach->pause_ns > 0)
+        fprintf(pen->stream, "; the attach held the process up for %s",
+                lw_format_time(attach->pause_ns, text));
+    else if (!attach->from_start)
+        fputs("; no thread was stopped to attach", pen->stream);
+    putc('\n', pen->stream);
+}
+
 static int write_attach(FILE *stream, const struct lw_writer_options *options,
                         const struct lw_report_attach *attach)
 {
     struct lw_pen pen = lw_pen_init(stream, options);
-    char text[LW_UNITS_MAX];
 
     fprintf(stream, NAME_COLUMN, "watching");
     lw_pen_name(&pen, attach->exe);
@@ -99,18 +126,8 @@ static int write_attach(FILE *stream, const struct lw_writer_options *options,
     for (size_t i = 0; i < attach->allocator_count; i++)
         print_allocator(&pen, &attach->allocators[i]);
     print_settings(&pen, attach);
-    fprintf(stream, NAME_COLUMN, "engine");
-    lw_pen_name(&pen, attach->engine);
-    if (attach->engine_reason[0]) {
-        fputs(": ", stream);
-        lw_pen_name(&pen, attach->engine_reason);
-    }
-    if (attach->pause_ns > 0)
-        fprintf(stream, "; the attach held the process up for %s",
-                lw_format_time(attach->pause_ns, text));
-    else if (!attach->from_start)
-        fputs("; no thread was stopped to attach", stream);
-    fputs("\n\n", stream);
+    print_engine(&pen, attach);
+    putc('\n', stream);
     return lw_stream_flush(stream);
 }
 
@@ -410,7 +427,7 @@ static int write_detach(FILE *stream, const struct lw_writer_options *options,
     fprintf(stream, "Detached from PID %d: ", (int)detach->pid);
     lw_pen_count(&pen, detach->threads, "thread");
     fputs(" released, ", stream);
-    lw_pen_count(&pen, detach->probes_removed, "breakpoint");
+    lw_pen_count(&pen, detach->probes_removed, "probe");
     fputs(" removed,\n", stream);
     if (detach->code_verified) {
         fputs("  its code equals the file (", stream);

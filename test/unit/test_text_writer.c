@@ -231,13 +231,14 @@ static void test_attach(void **state)
 
     (void)state;
     char *text = WRITTEN(attach, &plain, &attach);
-    assert_string_equal(text, "watching     /bin/app, PID 4711, 5 threads\n"
-                              "allocator    /lib/libc.so.6, version 2.36, build-id abc123\n"
-                              "             malloc calloc free\n"
-                              "reporting    blocks that outlive 10s, every 1.5s\n"
-                              "note         blocks allocated before the attach are not seen\n"
-                              "engine       trap; the attach held the process up for 1.8ms\n"
-                              "\n");
+    assert_string_equal(
+        text, "watching     /bin/app, PID 4711, 5 threads\n"
+              "allocator    /lib/libc.so.6, version 2.36, build-id abc123\n"
+              "             malloc calloc free\n"
+              "reporting    blocks that outlive 10s, every 1.5s\n"
+              "note         blocks allocated before the attach are not seen\n"
+              "engine       trap (breakpoints); the attach held the process up for 1.8ms\n"
+              "\n");
     free(text);
 
     attach.name = "app-server";
@@ -248,12 +249,12 @@ static void test_attach(void **state)
     attach.exe = "/bin/a-name-of-more-than-15-bytes";
     attach.name = "a-name-of-more-"; /* the kernel cuts it */
     text = WRITTEN(attach, &plain, &attach);
-    expect_not(text, "(");
+    expect(text, "watching     /bin/a-name-of-more-than-15-bytes, PID 4711");
     free(text);
 
     attach.pause_ns = 0;
     text = WRITTEN(attach, &plain, &attach);
-    expect(text, "engine       trap; no thread was stopped to attach\n\n");
+    expect(text, "engine       trap (breakpoints); no thread was stopped to attach\n\n");
     expect_not(text, "0us");
     free(text);
 
@@ -265,7 +266,26 @@ static void test_attach(void **state)
     expect(text, "1 thread, from its start; it is stopped and stays so\n");
     expect(text, "of 4,096 bytes or more, of 8,192 bytes or fewer\n");
     expect_not(text, "not seen");
-    expect(text, "engine       trap\n\n");
+    expect(text, "engine       trap (breakpoints)\n\n");
+    free(text);
+}
+
+static void test_engine(void **state)
+{
+    struct lw_report_attach attach = sample_attach();
+
+    (void)state;
+    attach.engine_reason = "the target forbids new mappings (\033seccomp)";
+    char *text = WRITTEN(attach, &plain, &attach);
+    expect(text, "\nengine       trap (breakpoints); not record: the target forbids new mappings "
+                 "(\\x1bseccomp); the attach held the process up for 1.8ms\n\n");
+    free(text);
+    attach.engine = "record";
+    attach.engine_reason = "";
+    text = WRITTEN(attach, &plain, &attach);
+    expect(text,
+           "\nengine       record (inside the target; no stops); the attach held the process up "
+           "for 1.8ms\n\n");
     free(text);
 }
 
@@ -326,7 +346,7 @@ static void test_detach(void **state)
     (void)state;
     char *text = WRITTEN(detach, &plain, &detach);
     assert_string_equal(
-        text, "Detached from PID 5: 2 threads released, 30 breakpoints removed,\n"
+        text, "Detached from PID 5: 2 threads released, 30 probes removed,\n"
               "  its code equals the file (30 bytes compared), the process is sleeping; it was "
               "held up for 412us.\n");
     free(text);
@@ -382,6 +402,7 @@ int main(void)
         cmocka_unit_test(test_verbose_and_color),
         cmocka_unit_test(test_names_are_escaped),
         cmocka_unit_test(test_attach),
+        cmocka_unit_test(test_engine),
         cmocka_unit_test(test_long_function_lists_wrap),
         cmocka_unit_test(test_ends),
         cmocka_unit_test(test_detach),

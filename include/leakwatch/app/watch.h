@@ -24,11 +24,14 @@ enum lw_watch_phase {
     LW_WATCH_ENDED, /* the target has ended, or the watch could not begin */
 };
 
-/* Takes over the engine. Exactly one of pid and argv is given; `mask` is the signal mask that a
+/* Tries the engines in turn, on the watch's thread: the next one where the last is not possible
+ * with this target (ENOTSUP), with the reason in its attachment. The list ends with NULL and
+ * outlives the watch. Exactly one of pid and argv is given; `mask` is the signal mask that a
  * launched command starts with. All signals but the synchronous ones are blocked in the caller.
- * NULL: the thread could not be started (the engine is destroyed). */
-struct lw_watch *lw_watch_start(struct lw_engine *engine, pid_t pid, char *const argv[],
-                                const sigset_t *mask);
+ * NULL: the thread could not be started. */
+struct lw_watch *lw_watch_start(lw_engine_create *const engines[],
+                                const struct lw_engine_options *options, pid_t pid,
+                                char *const argv[], const sigset_t *mask);
 
 /* A descriptor that is readable when the phase has changed. */
 int lw_watch_descriptor(const struct lw_watch *watch);
@@ -63,7 +66,9 @@ struct lw_watch_result {
 void lw_watch_stop(struct lw_watch *watch, bool with_blocks, struct lw_watch_result *result);
 void lw_watch_destroy(struct lw_watch *watch);
 
-/* What was armed, and the modules for the symbolizer; valid once LW_WATCH_ARMED was seen. */
+/* The engine's name, what was armed, and the modules for the symbolizer; valid once LW_WATCH_ARMED
+ * was seen. */
+const char *lw_watch_engine(const struct lw_watch *watch);
 const struct lw_engine_attachment *lw_watch_attachment(const struct lw_watch *watch);
 struct lw_module_table *lw_watch_modules(const struct lw_watch *watch);
 

@@ -22,6 +22,10 @@ struct lw_engine_options {
     uint64_t expire_ns;
     size_t depth;                /* frames kept of a stack */
     uint64_t min_size, max_size; /* bytes; other blocks are known but not reported */
+    /* An engine that sees every event anyway leaves these alone: its figures are exact. */
+    uint64_t sample_bytes; /* mean between samples, bytes; 0: every allocation, or sample_auto */
+    bool sample_auto;      /* sample as few as max_overhead demands, all where that costs less */
+    double max_overhead;   /* percent of the target's time */
 };
 
 /* What was armed, for the first report. */
@@ -30,7 +34,12 @@ struct lw_engine_attachment {
     unsigned threads;
     uint64_t pause_ns;
     bool from_start;
-    bool stopped;                            /* was in a group-stop (SIGSTOP), and stays so */
+    bool stopped;          /* was in a group-stop (SIGSTOP), and stays so */
+    uint64_t sample_bytes; /* as in the options; 0 where every allocation is seen */
+    bool sample_auto;
+    /* Why this engine and not the one before it in the list; "" when it is the first. Written by
+     * whoever made that choice, before the attach; cut where it is longer. */
+    char reason[200];
     LW_VECTOR(struct lw_allocator_set) sets; /* owned by the engine */
 };
 
@@ -57,7 +66,9 @@ struct lw_engine;
 struct lw_engine_ops {
     const char *name;
     /* Attaches to a running process and arms it; or starts a command, which is armed as soon as its
-     * allocator is there. */
+     * allocator is there. ENOTSUP means that this engine is not possible with this target, which is
+     * as it was (and no command has been left running): another may be tried. After any error,
+     * `stop` is called all the same. */
     lw_error *(*attach)(struct lw_engine *engine, pid_t pid);
     lw_error *(*launch)(struct lw_engine *engine, char *const argv[], const sigset_t *mask);
     /* Watches until the deadline, until woken, or until the target ends. */
@@ -82,8 +93,10 @@ struct lw_engine {
     struct lw_module_table *modules; /* created by attach or launch, kept until destroy */
 };
 
-/* int3 at entry and return, every event delivered through ptrace: works everywhere. NULL: out of
- * memory. */
-struct lw_engine *lw_trap_engine_create(const struct lw_engine_options *options);
+/* Makes an engine that has touched nothing yet; NULL: out of memory. */
+typedef struct lw_engine *lw_engine_create(const struct lw_engine_options *options);
+
+/* int3 at entry and return, every event delivered through ptrace: works everywhere. */
+lw_engine_create lw_trap_engine_create;
 
 #endif

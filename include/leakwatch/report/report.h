@@ -30,7 +30,7 @@ struct lw_report_attach {
     const char *exe;
     const char *name;          /* what ps shows (at most 15 bytes); "" when unknown */
     const char *engine;        /* "trap" or "record" */
-    const char *engine_reason; /* why this one; "" when there was no choice to explain */
+    const char *engine_reason; /* why not "record"; "" when there was no choice to explain */
     unsigned threads;
     uint64_t pause_ns; /* how long the target was held up to attach */
     uint64_t expire_ns, interval_ns;
@@ -134,7 +134,7 @@ struct lw_report_end {
 struct lw_report_detach {
     pid_t pid;
     unsigned threads;         /* released */
-    unsigned probes_removed;  /* breakpoints */
+    unsigned probes_removed;  /* breakpoints, or jumps into the recorder */
     bool code_verified;       /* every byte that we had changed was read back and equals the file */
     const char *target_state; /* "running", "sleeping", "stopped", "exited", ... */
     uint64_t pause_ns;        /* longest time for which the detach held up a thread */
