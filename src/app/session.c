@@ -323,11 +323,14 @@ static void write_end(struct session *session, const struct lw_watch_result *res
         end.kind = LW_END_SIGNAL;
         end.status = result->outcome.signal;
         break;
-    default:
+    case LW_ENGINE_EXEC:
         end.kind = LW_END_EXEC;
         exe = lw_process_exe(end.pid);
         end.exe = exe ? exe : "";
         break;
+    case LW_ENGINE_RUNS:
+    case LW_ENGINE_LAPSED:
+        return; /* the process has not ended */
     }
     struct lw_draft draft = {0};
     int error = lw_draft_begin(&draft);
@@ -387,6 +390,17 @@ static void write_detachment(struct session *session, const struct lw_watch_resu
     send(session, &draft, error);
 }
 
+/* Reports follow, since what was recorded until then is right. */
+static void tell_lapse(struct session *session)
+{
+    fail(session,
+         lw_error_create(0,
+                         "the watch of process %d is over: leakwatch was held up for so long "
+                         "(stopped, or without a processor to run on) that the recorder in the "
+                         "process switched itself off",
+                         (int)lw_watch_pid(session->watch)));
+}
+
 /* The target is let go first; everything that may be slow comes after. */
 static void finish(struct session *session)
 {
@@ -397,6 +411,8 @@ static void finish(struct session *session)
         fail(session, result.error);
         return;
     }
+    if (result.outcome.end == LW_ENGINE_LAPSED)
+        tell_lapse(session);
     if (!session->armed) {
         if (!result.detached)
             fail(session, lw_error_create(0, "%s ended before it had loaded an allocator",

@@ -289,7 +289,8 @@ void lw_watch_stop(struct lw_watch *watch, bool with_blocks, struct lw_watch_res
     *result = watch->result;
     if (result->error)
         return;
-    result->detached = result->outcome.end == LW_ENGINE_RUNS;
+    result->detached =
+        result->outcome.end == LW_ENGINE_RUNS || result->outcome.end == LW_ENGINE_LAPSED;
     if (result->detached) {
         result->released = await_release(watch->pid, result->detachment.stopped);
         result->code_verified =

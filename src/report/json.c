@@ -337,6 +337,9 @@ static int write_end(FILE *stream, const struct lw_writer_options *options,
     put_signed(&json, "pid", end->pid);
     if (exec) {
         put_text(&json, "exe", end->exe);
+    } else if (end->kind == LW_END_EXIT && end->status < 0) {
+        put_null(&json, "status");
+        put_null(&json, "signal");
     } else if (end->kind == LW_END_SIGNAL) {
         put_signed(&json, "status", 128 + end->status); /* as a shell has it */
         put_signed(&json, "signal", end->status);

@@ -402,7 +402,9 @@ static int write_end(FILE *stream, const struct lw_writer_options *options,
     struct lw_pen pen = lw_pen_init(stream, options);
 
     fprintf(stream, "PID %d ", (int)end->pid);
-    if (end->kind == LW_END_EXIT) {
+    if (end->kind == LW_END_EXIT && end->status < 0) {
+        fputs("ended (status unknown).\n", stream);
+    } else if (end->kind == LW_END_EXIT) {
         fprintf(stream, "exited with status %d.\n", end->status);
     } else if (end->kind == LW_END_SIGNAL) {
         const char *name = sigabbrev_np(end->status); /* NULL for real-time signals */

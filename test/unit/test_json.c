@@ -154,6 +154,10 @@ static void test_ends(void **state)
     char *text = WRITTEN(end, &end);
     assert_string_equal(text, "{\"type\":\"exit\",\"pid\":5,\"status\":3,\"signal\":null}\n");
     free(text);
+    end.status = -1;
+    text = WRITTEN(end, &end);
+    assert_string_equal(text, "{\"type\":\"exit\",\"pid\":5,\"status\":null,\"signal\":null}\n");
+    free(text);
     end.kind = LW_END_SIGNAL;
     end.status = 9;
     text = WRITTEN(end, &end);

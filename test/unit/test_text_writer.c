@@ -317,6 +317,10 @@ static void test_ends(void **state)
     char *text = WRITTEN(end, &plain, &end);
     assert_string_equal(text, "PID 5 exited with status 3.\n");
     free(text);
+    end.status = -1;
+    text = WRITTEN(end, &plain, &end);
+    assert_string_equal(text, "PID 5 ended (status unknown).\n");
+    free(text);
     end.kind = LW_END_SIGNAL;
     end.status = SIGSEGV;
     text = WRITTEN(end, &plain, &end);

@@ -329,6 +329,7 @@ static void test_ends(void **state)
     expect_end(LW_ENGINE_EXITED, false);
     expect_end(LW_ENGINE_KILLED, false);
     expect_end(LW_ENGINE_EXEC, false);
+    expect_end(LW_ENGINE_LAPSED, true); /* the target lives on */
 }
 
 int main(void)

@@ -54,8 +54,8 @@ struct lw_watch_result {
     lw_error *error; /* why the watch could not begin, else NULL; the caller's */
     struct lw_engine_outcome outcome;
     struct lw_snapshot *snapshot;           /* the last state; the caller's; NULL on error */
-    struct lw_engine_detachment detachment; /* valid when the target did not end */
-    bool detached;                          /* valid detachment: */
+    struct lw_engine_detachment detachment; /* valid when the target lives on as it is */
+    bool detached;                          /* that is so; then: */
     bool released;                          /* the kernel has let go of every thread */
     bool code_verified;
     uint64_t verified_bytes;

@@ -43,10 +43,20 @@ struct lw_engine_attachment {
     LW_VECTOR(struct lw_allocator_set) sets; /* owned by the engine */
 };
 
-enum lw_engine_end { LW_ENGINE_RUNS, LW_ENGINE_EXITED, LW_ENGINE_KILLED, LW_ENGINE_EXEC };
+enum lw_engine_end {
+    LW_ENGINE_RUNS,
+    LW_ENGINE_EXITED, /* or killed, where the engine cannot know which: status and signal are -1 */
+    LW_ENGINE_KILLED,
+    LW_ENGINE_EXEC,
+    /* The target lives, but is watched no more: leakwatch was held up (stopped, starved) for so
+     * long that what records in the target has switched itself off. `stop` detaches from it as
+     * ever. */
+    LW_ENGINE_LAPSED,
+};
 
-/* How the target ended the watch; what remains is valid for LW_ENGINE_EXITED (status) and
- * LW_ENGINE_KILLED (signal). */
+/* How the watch ended; what remains is valid for LW_ENGINE_EXITED (status) and LW_ENGINE_KILLED
+ * (signal). An engine that is not the target's parent may be unable to learn them (kernels before
+ * 6.15): both are then -1, with LW_ENGINE_EXITED. */
 struct lw_engine_outcome {
     enum lw_engine_end end;
     int status;

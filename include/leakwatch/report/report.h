@@ -126,7 +126,7 @@ void lw_report_destroy(struct lw_report *report);
 struct lw_report_end {
     pid_t pid;
     enum { LW_END_EXIT, LW_END_SIGNAL, LW_END_EXEC } kind;
-    int status;      /* exit status or signal number */
+    int status;      /* exit status or signal number; -1 with LW_END_EXIT: not known, nor which */
     const char *exe; /* of LW_END_EXEC: the new program; "" when unknown */
 };
 
