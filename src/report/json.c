@@ -234,8 +234,9 @@ static struct json frame_object(const struct lw_report_frame *frame)
 }
 
 /* Ages are those of the expired blocks; in a summary, of all that are still live. */
-static struct json stack_object(const struct lw_report_stack *stack, bool summary)
+static struct json stack_object(const struct lw_report_stack *stack, const struct lw_report *report)
 {
+    bool summary = report->context.summary;
     const struct lw_snapshot_stack *facts = &stack->facts;
     const struct lw_stack_stats *stats = &facts->stats;
     struct json json = json_begin(NULL);
@@ -246,6 +247,10 @@ static struct json stack_object(const struct lw_report_stack *stack, bool summar
     put_signed(&json, "delta_bytes", stack->delta_bytes);
     put_unsigned(&json, "live_bytes", stats->live_bytes);
     put_unsigned(&json, "live_blocks", stats->live_blocks);
+    if (report->sample_bytes != 0) {
+        put_unsigned(&json, "expired_error_bytes", facts->expired_bytes_error);
+        put_unsigned(&json, "live_error_bytes", facts->live_bytes_error);
+    }
     put_unsigned(&json, "allocs", stats->allocs);
     put_unsigned(&json, "alloc_bytes", stats->alloc_bytes);
     put_unsigned(&json, "frees", stats->frees);
@@ -311,19 +316,24 @@ static int write_report(FILE *stream, const struct lw_writer_options *options,
     put_unsigned(&expired, "bytes", totals->expired_bytes);
     put_unsigned(&expired, "blocks", totals->expired_blocks);
     put_unsigned(&expired, "stacks", totals->expired_stacks);
+    if (report->sample_bytes != 0) {
+        put_unsigned(&live, "error_bytes", report->live_bytes_error);
+        put_unsigned(&expired, "error_bytes", report->expired_bytes_error);
+    }
 
     put_time(&json, "time", context->time_ns);
     put_signed(&json, "pid", context->pid);
     put_seconds(&json, "elapsed_s", context->elapsed_ns);
     put_seconds(&json, "expire_s", report->expire_ns);
     put_unsigned(&json, "rss_bytes", context->rss_bytes);
+    put_unsigned(&json, "sample_bytes", report->sample_bytes);
     put_object(&json, "live", live);
     put_object(&json, "expired", expired);
     put_object(&json, "events", events_object(&report->events));
     put_object(&json, "losses", losses_object(&report->losses));
     struct json_object *stacks = put_array(&json, "stacks");
     for (size_t i = 0; i < report->stack_count; i++)
-        append_object(&json, stacks, stack_object(&report->stacks[i], context->summary));
+        append_object(&json, stacks, stack_object(&report->stacks[i], report));
     return write_line(stream, &json);
 }
 

@@ -310,6 +310,9 @@ struct lw_report *lw_report_build(struct lw_report_builder *builder,
     report->totals = snapshot->totals;
     report->events = snapshot->events;
     report->losses = snapshot->losses;
+    report->sample_bytes = snapshot->sample_bytes;
+    report->live_bytes_error = snapshot->live_bytes_error;
+    report->expired_bytes_error = snapshot->expired_bytes_error;
     if (reserve_memory(builder, snapshot) != 0 || choose_stacks(builder, snapshot, report) != 0)
         goto fail;
     sort_and_cut(builder, report);

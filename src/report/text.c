@@ -69,6 +69,20 @@ static void print_settings(const struct lw_pen *pen, const struct lw_report_atta
                 "note");
 }
 
+static void print_sampling(const struct lw_pen *pen, const struct lw_report_attach *attach)
+{
+    char text[LW_UNITS_MAX];
+
+    if (attach->sample_auto)
+        fprintf(pen->stream,
+                NAME_COLUMN "as few allocations as keep the cost within %g%%; where not all are "
+                            "watched, figures are estimates\n",
+                "sampling", attach->max_overhead);
+    else if (attach->sample_bytes != 0)
+        fprintf(pen->stream, NAME_COLUMN "one allocation in %s on average: figures are estimates\n",
+                "sampling", lw_format_size(attach->sample_bytes, text));
+}
+
 /* Programs are often links to one executable (redis-server to redis-check-rdb), or rename
  * themselves. */
 static bool has_other_name(const struct lw_report_attach *attach)
@@ -126,6 +140,7 @@ static int write_attach(FILE *stream, const struct lw_writer_options *options,
     for (size_t i = 0; i < attach->allocator_count; i++)
         print_allocator(&pen, &attach->allocators[i]);
     print_settings(&pen, attach);
+    print_sampling(&pen, attach);
     print_engine(&pen, attach);
     putc('\n', stream);
     return lw_stream_flush(stream);
@@ -148,13 +163,22 @@ static void print_title(const struct lw_pen *pen, const struct lw_report_context
             lw_format_time(context->elapsed_ns, text));
 }
 
+static void print_bytes(const struct lw_pen *pen, const struct lw_report *report, uint64_t bytes,
+                        uint64_t error)
+{
+    if (report->sample_bytes != 0)
+        lw_pen_estimate(pen, bytes, error);
+    else
+        lw_pen_bytes(pen, bytes);
+}
+
 static void print_totals(const struct lw_pen *pen, const struct lw_report *report)
 {
     const struct lw_ledger_totals *totals = &report->totals;
     char text[LW_UNITS_MAX];
 
     fprintf(pen->stream, "  live     ");
-    lw_pen_bytes(pen, totals->live_bytes);
+    print_bytes(pen, report, totals->live_bytes, report->live_bytes_error);
     fputs(" in ", pen->stream);
     lw_pen_count(pen, totals->live_blocks, "block");
     if (report->has_previous) {
@@ -162,7 +186,7 @@ static void print_totals(const struct lw_pen *pen, const struct lw_report *repor
         fputs(" since the last report", pen->stream);
     }
     fprintf(pen->stream, "\n  expired  ");
-    lw_pen_bytes(pen, totals->expired_bytes);
+    print_bytes(pen, report, totals->expired_bytes, report->expired_bytes_error);
     fputs(" in ", pen->stream);
     lw_pen_count(pen, totals->expired_blocks, "block");
     fputs(" from ", pen->stream);
@@ -182,6 +206,12 @@ static void print_header(const struct lw_pen *pen, const struct lw_report *repor
     char text[LW_UNITS_MAX];
 
     print_title(pen, &report->context);
+    if (report->sample_bytes != 0)
+        fprintf(
+            pen->stream,
+            "  sampled  one allocation in %s on average: bytes and blocks are estimates, ± their "
+            "standard error\n",
+            lw_format_size(report->sample_bytes, text));
     print_totals(pen, report);
     if (report->context.rss_bytes != 0) {
         fprintf(pen->stream, "  RSS      %s", lw_format_size(report->context.rss_bytes, text));
@@ -252,9 +282,10 @@ static void print_ages(const struct lw_pen *pen, uint64_t youngest_ns, uint64_t 
     fprintf(pen->stream, "%s old", old);
 }
 
-static void print_expired(const struct lw_pen *pen, const struct lw_report_stack *stack)
+static void print_expired(const struct lw_pen *pen, const struct lw_report *report,
+                          const struct lw_report_stack *stack)
 {
-    lw_pen_bytes(pen, stack->facts.stats.expired_bytes);
+    print_bytes(pen, report, stack->facts.stats.expired_bytes, stack->facts.expired_bytes_error);
     fputs(" in ", pen->stream);
     lw_pen_count(pen, stack->facts.stats.expired_blocks, "block");
 }
@@ -264,7 +295,7 @@ static void print_stack_facts(const struct lw_pen *pen, const struct lw_report *
 {
     const struct lw_snapshot_stack *facts = &stack->facts;
 
-    print_expired(pen, stack);
+    print_expired(pen, report, stack);
     if (report->has_previous) {
         lw_pen_delta(pen, stack->delta_bytes);
         fputs(" since the last report", pen->stream);
@@ -285,7 +316,7 @@ static void print_stack_history(const struct lw_pen *pen, const struct lw_report
     char text[LW_UNITS_MAX], mean[LW_UNITS_MAX], max[LW_UNITS_MAX];
 
     if (stats->expired_blocks > 0)
-        print_expired(pen, stack);
+        print_expired(pen, report, stack);
     else
         fputs("no block", pen->stream);
     fprintf(pen->stream, " outlived %s\n    ", lw_format_setting(report->expire_ns, text));
@@ -303,7 +334,10 @@ static void print_stack_history(const struct lw_pen *pen, const struct lw_report
     if (stats->live_blocks > 0) {
         fputs("    ", pen->stream);
         lw_pen_count(pen, stats->live_blocks, "block");
-        fprintf(pen->stream, " (%s) still live, ", lw_format_size(stats->live_bytes, text));
+        fprintf(pen->stream, " (%s", lw_format_size(stats->live_bytes, text));
+        if (report->sample_bytes != 0)
+            fprintf(pen->stream, " ± %s", lw_format_size(facts->live_bytes_error, text));
+        fputs(") still live, ", pen->stream);
         print_ages(pen, facts->live_youngest_ns, facts->live_oldest_ns);
         putc('\n', pen->stream);
     }

@@ -41,6 +41,14 @@ void lw_pen_bytes(const struct lw_pen *pen, uint64_t bytes)
         fprintf(pen->stream, " (%s bytes)", lw_format_count(bytes, text));
 }
 
+void lw_pen_estimate(const struct lw_pen *pen, uint64_t bytes, uint64_t error)
+{
+    char text[LW_UNITS_MAX], more[LW_UNITS_MAX];
+
+    fprintf(pen->stream, "%s%s%s ± %s", pen->bold, lw_format_size(bytes, text), pen->plain,
+            lw_format_size(error, more));
+}
+
 const char *lw_format_time(uint64_t ns, char buffer[LW_UNITS_MAX])
 {
     if (ns >= LW_NS_PER_SECOND)

@@ -24,6 +24,8 @@ void lw_pen_name(const struct lw_pen *pen, const char *name);
 void lw_pen_count(const struct lw_pen *pen, uint64_t count, const char *noun);
 /* "1.50 KiB (1,540 bytes)": the first to grasp, the second to rely on. */
 void lw_pen_bytes(const struct lw_pen *pen, uint64_t bytes);
+/* "1.50 KiB ± 310 B": no exact bytes, since none are known. */
+void lw_pen_estimate(const struct lw_pen *pen, uint64_t bytes, uint64_t error);
 /* ", +1.50 KiB" */
 void lw_pen_delta(const struct lw_pen *pen, int64_t bytes);
 

@@ -17,8 +17,8 @@ import harness
 from harness import (Health, Process, assert_working, by_leak, counted, leak_name, leaks_of,
                      run_leakwatch, settled_leaks, wait_until)
 
-REPORT_KEYS = {"type", "time", "pid", "elapsed_s", "expire_s", "rss_bytes", "live", "expired",
-               "events", "losses", "stacks"}
+REPORT_KEYS = {"type", "time", "pid", "elapsed_s", "expire_s", "rss_bytes", "sample_bytes", "live",
+               "expired", "events", "losses", "stacks"}
 STACK_KEYS = {"id", "expired_bytes", "expired_blocks", "delta_bytes", "live_bytes", "live_blocks",
               "allocs", "alloc_bytes", "frees", "late_frees", "age_s", "lifetime_s", "frames"}
 FRAME_KEYS = {"function", "module", "offset", "address", "file", "line", "inlined"}
@@ -50,6 +50,7 @@ def test_json_has_exactly_the_keys_of_the_design(target, healthy_watch):
                            "target_state", "pause_us"}
     for report in watch.of("report") + watch.of("summary"):
         assert set(report) == REPORT_KEYS
+        assert report["sample_bytes"] == 0  # exact: nothing has an error
         assert set(report["live"]) == {"bytes", "blocks"}
         assert set(report["expired"]) == {"bytes", "blocks", "stacks"}
         assert set(report["events"]) == {"allocs", "frees", "reallocs", "failed_allocs",

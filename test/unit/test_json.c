@@ -33,7 +33,7 @@ static void test_report_is_exactly_this(void **state)
     assert_string_equal(
         text,
         "{\"type\":\"report\",\"time\":\"2023-11-14T22:13:20.007Z\",\"pid\":4711,"
-        "\"elapsed_s\":80.500,\"expire_s\":10.000,\"rss_bytes\":4194304,"
+        "\"elapsed_s\":80.500,\"expire_s\":10.000,\"rss_bytes\":4194304,\"sample_bytes\":0,"
         "\"live\":{\"bytes\":3500,\"blocks\":3},"
         "\"expired\":{\"bytes\":3000,\"blocks\":2,\"stacks\":1},"
         "\"events\":{\"allocs\":10,\"frees\":7,\"reallocs\":2,\"failed_allocs\":0,"
@@ -80,6 +80,37 @@ static void test_summary_has_the_same_keys(void **state)
     json_object_put(b);
     free(report);
     free(summary);
+}
+
+static void test_estimates_have_errors(void **state)
+{
+    struct sample sample;
+
+    (void)state;
+    sample_init(&sample);
+    /* errors without sampling are nobody's business */
+    sample.report.live_bytes_error = 900;
+    sample.report.expired_bytes_error = 800;
+    sample.stack.facts.live_bytes_error = 700;
+    sample.stack.facts.expired_bytes_error = 600;
+    char *text = WRITTEN(report, &sample.report);
+    assert_non_null(strstr(text, "\"sample_bytes\":0,"));
+    assert_null(strstr(text, "error"));
+    free(text);
+
+    sample.report.sample_bytes = 524288;
+    for (int summary = 0; summary < 2; summary++) {
+        sample.report.context.summary = summary;
+        text = WRITTEN(report, &sample.report);
+        assert_non_null(strstr(text, "\"rss_bytes\":4194304,\"sample_bytes\":524288,\"live\":"));
+        assert_non_null(
+            strstr(text, "\"live\":{\"bytes\":3500,\"blocks\":3,\"error_bytes\":900},"));
+        assert_non_null(strstr(text, "\"expired\":{\"bytes\":3000,\"blocks\":2,\"stacks\":1,"
+                                     "\"error_bytes\":800},"));
+        assert_non_null(strstr(text, "\"live_blocks\":3,\"expired_error_bytes\":600,"
+                                     "\"live_error_bytes\":700,\"allocs\":10,"));
+        free(text);
+    }
 }
 
 static void test_values_beyond_int64(void **state)
@@ -214,6 +245,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_report_is_exactly_this),
         cmocka_unit_test(test_summary_has_the_same_keys),
+        cmocka_unit_test(test_estimates_have_errors),
         cmocka_unit_test(test_values_beyond_int64),
         cmocka_unit_test(test_any_name_is_valid_json),
         cmocka_unit_test(test_attach),

@@ -313,6 +313,33 @@ static void test_names(void **state)
     lw_report_builder_destroy(builder);
 }
 
+static void test_errors_of_estimates(void **state)
+{
+    struct lw_report_options options = {0};
+    struct lw_report_builder *builder = lw_report_builder_create(&options, NULL, NULL);
+    struct picture picture = {0};
+
+    (void)state;
+    add_stack(&picture, 1, 10, 1, 10);
+    struct lw_report *report = build(builder, &picture, 1, 0, false);
+    assert_int_equal(report->sample_bytes, 0);
+    lw_report_destroy(report);
+    picture.snapshot.sample_bytes = 4096;
+    picture.snapshot.live_bytes_error = 5;
+    picture.snapshot.expired_bytes_error = 6;
+    picture.stacks[0].live_bytes_error = 7;
+    picture.stacks[0].expired_bytes_error = 8;
+    report = build(builder, &picture, 2, 0, false);
+    assert_int_equal(report->sample_bytes, 4096);
+    assert_int_equal(report->live_bytes_error, 5);
+    assert_int_equal(report->expired_bytes_error, 6);
+    assert_int_equal(report->stacks[0].facts.live_bytes_error, 7);
+    assert_int_equal(report->stacks[0].facts.expired_bytes_error, 8);
+    lw_report_destroy(report);
+    picture_deinit(&picture);
+    lw_report_builder_destroy(builder);
+}
+
 static void test_blocks(void **state)
 {
     const struct lw_snapshot_block blocks[] = {{0x10, 1, 9}, {0x20, 2, 8}, {0x30, 3, 7}};
@@ -349,6 +376,7 @@ int main(void)
         cmocka_unit_test(test_rss_trend),
         cmocka_unit_test(test_two_points_at_one_time_make_no_trend),
         cmocka_unit_test(test_names),
+        cmocka_unit_test(test_errors_of_estimates),
         cmocka_unit_test(test_blocks),
     };
 

@@ -71,6 +71,7 @@ static void test_empty(void **state)
     assert_non_null(snapshot);
     assert_int_equal(snapshot->taken_ns, 77);
     assert_int_equal(snapshot->expire_ns, EXPIRE);
+    assert_int_equal(snapshot->sample_bytes, 0); /* a ledger is exact */
     assert_int_equal(snapshot->stack_count, 0);
     assert_int_equal(snapshot->block_count, 0);
     assert_non_null(snapshot->blocks);

@@ -84,6 +84,42 @@ static void test_summary(void **state)
     free(text);
 }
 
+static void test_estimates(void **state)
+{
+    struct sample sample;
+
+    (void)state;
+    sample_init(&sample);
+    sample.report.sample_bytes = 512 << 10;
+    sample.report.live_bytes_error = 1100;
+    sample.report.expired_bytes_error = 1024;
+    sample.stack.facts.live_bytes_error = 100;
+    sample.stack.facts.expired_bytes_error = 0;
+    char *text = WRITTEN(report, &plain, &sample.report);
+    expect(text,
+           " into the watch\n"
+           "  sampled  one allocation in 512 KiB on average: bytes and blocks are estimates, ± "
+           "their standard error\n"
+           "  live     3.42 KiB ± 1.07 KiB in 3 blocks, +100 B since the last report\n"
+           "  expired  2.93 KiB ± 1.00 KiB in 2 blocks from 1 stack, -512 B and -1 block\n");
+    expect(text, "\n#1  2.93 KiB ± 0 B in 2 blocks, -512 B since the last report\n");
+    expect_not(text, " bytes)"); /* no figure to the byte */
+    free(text);
+
+    sample.report.context.summary = true;
+    text = WRITTEN(report, &plain, &sample.report);
+    expect(text, "  sampled  one allocation in 512 KiB");
+    expect(text, "#1  2.93 KiB ± 0 B in 2 blocks outlived 10s\n");
+    expect(text, "    3 blocks (3.42 KiB ± 100 B) still live, ");
+    free(text);
+
+    sample.report.sample_bytes = 0;
+    text = WRITTEN(report, &plain, &sample.report);
+    expect_not(text, "±");
+    expect_not(text, "sampled");
+    free(text);
+}
+
 static void expect_threshold(struct sample *sample, uint64_t expire_ns, const char *shown)
 {
     char line[64];
@@ -289,6 +325,27 @@ static void test_engine(void **state)
     free(text);
 }
 
+static void test_sampling(void **state)
+{
+    struct lw_report_attach attach = sample_attach();
+
+    (void)state;
+    attach.max_overhead = 5; /* is nothing without sample_auto */
+    char *text = WRITTEN(attach, &plain, &attach);
+    expect_not(text, "sampling");
+    free(text);
+    attach.sample_bytes = 64 << 10;
+    text = WRITTEN(attach, &plain, &attach);
+    expect(text, "\nsampling     one allocation in 64.0 KiB on average: figures are estimates\n");
+    free(text);
+    attach.sample_bytes = 0;
+    attach.sample_auto = true;
+    attach.max_overhead = 0.5;
+    text = WRITTEN(attach, &plain, &attach);
+    expect(text, "\nsampling     as few allocations as keep the cost within 0.5%; ");
+    free(text);
+}
+
 static void test_long_function_lists_wrap(void **state)
 {
     const char *functions[40];
@@ -398,6 +455,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_report),
         cmocka_unit_test(test_summary),
+        cmocka_unit_test(test_estimates),
         cmocka_unit_test(test_nothing_expired),
         cmocka_unit_test(test_first_report_compares_with_nothing),
         cmocka_unit_test(test_confidence),
@@ -407,6 +465,7 @@ int main(void)
         cmocka_unit_test(test_names_are_escaped),
         cmocka_unit_test(test_attach),
         cmocka_unit_test(test_engine),
+        cmocka_unit_test(test_sampling),
         cmocka_unit_test(test_long_function_lists_wrap),
         cmocka_unit_test(test_ends),
         cmocka_unit_test(test_detach),

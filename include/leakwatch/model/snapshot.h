@@ -19,6 +19,8 @@ struct lw_snapshot_stack {
     /* ages, ns: of the expired blocks, 0 when there are none; of all live blocks, likewise */
     uint64_t expired_youngest_ns, expired_oldest_ns;
     uint64_t live_youngest_ns, live_oldest_ns;
+    /* standard errors, bytes, of stats.live_bytes and stats.expired_bytes; 0 unless sampled */
+    uint64_t live_bytes_error, expired_bytes_error;
     /* this stack's expired blocks, oldest first: blocks[first_block .. + block_count], when asked
      * for */
     size_t first_block, block_count;
@@ -31,6 +33,10 @@ struct lw_snapshot_block {
 struct lw_snapshot {
     uint64_t taken_ns;  /* lw_clock_now */
     uint64_t expire_ns; /* the threshold */
+    /* Mean bytes between samples. 0: every allocation was seen, and all is exact. Otherwise totals
+     * and the stats of stacks are unbiased estimates; blocks are those that were sampled. */
+    uint64_t sample_bytes;
+    uint64_t live_bytes_error, expired_bytes_error; /* of the totals, as of a stack's */
     struct lw_ledger_totals totals;
     struct lw_event_counts events;
     struct lw_loss_counts losses;

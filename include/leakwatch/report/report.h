@@ -35,6 +35,9 @@ struct lw_report_attach {
     uint64_t pause_ns; /* how long the target was held up to attach */
     uint64_t expire_ns, interval_ns;
     uint64_t min_size, max_size; /* bytes; 0 and UINT64_MAX: no limit */
+    uint64_t sample_bytes;       /* mean between samples; 0: every allocation, or sample_auto */
+    bool sample_auto;            /* as few as max_overhead (percent) demands */
+    double max_overhead;
     bool from_start; /* a command that leakwatch started: no block is older than the watch */
     bool stopped;    /* the target is stopped (SIGSTOP) and stays so */
     const struct lw_report_allocator *allocators;
@@ -90,6 +93,8 @@ struct lw_report {
     struct lw_ledger_totals totals;
     struct lw_event_counts events;
     struct lw_loss_counts losses;
+    uint64_t sample_bytes; /* as in the snapshot: 0: exact, no errors */
+    uint64_t live_bytes_error, expired_bytes_error;
     /* since the last report; for the first one and for a summary, since the attach; has_previous
      * tells which */
     bool has_previous;
