@@ -242,6 +242,28 @@ bool lw_elf_image_eh_frame_hdr(const struct lw_elf_image *image, uint64_t *addre
     return true;
 }
 
+bool lw_elf_image_section(const struct lw_elf_image *image, const char *name, uint64_t *address,
+                          uint64_t *size)
+{
+    lw_auto_elf Elf *elf = lw_elf_image_begin(image);
+    size_t names;
+    if (elf == NULL || elf_getshdrstrndx(elf, &names) != 0)
+        return false;
+    for (Elf_Scn *section = NULL; (section = elf_nextscn(elf, section)) != NULL;) {
+        GElf_Shdr header;
+        if (gelf_getshdr(section, &header) == NULL || (header.sh_flags & SHF_ALLOC) == 0 ||
+            header.sh_type == SHT_NOBITS)
+            continue;
+        const char *found = elf_strptr(elf, names, header.sh_name);
+        if (found == NULL || strcmp(found, name) != 0)
+            continue;
+        *address = header.sh_addr;
+        *size = header.sh_size;
+        return true;
+    }
+    return false;
+}
+
 const char *lw_elf_image_build_id(const struct lw_elf_image *image)
 {
     return image->build_id;

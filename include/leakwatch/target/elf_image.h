@@ -38,6 +38,10 @@ const struct lw_elf_segment *lw_elf_image_segments(const struct lw_elf_image *im
 
 /* Link-time address and size of PT_GNU_EH_FRAME (.eh_frame_hdr); false when there is none. */
 bool lw_elf_image_eh_frame_hdr(const struct lw_elf_image *image, uint64_t *address, uint64_t *size);
+/* Those of a section by its name; false when the file has no such one that is loaded from it (or no
+ * section headers at all). */
+bool lw_elf_image_section(const struct lw_elf_image *image, const char *name, uint64_t *address,
+                          uint64_t *size);
 
 /* The build-id in lower-case hex, "" when there is none. */
 const char *lw_elf_image_build_id(const struct lw_elf_image *image);

@@ -22,8 +22,8 @@ struct lw_row_table {
     uint64_t base; /* link-time address of the lowest segment */
 };
 
-/* Compiles .eh_frame (found by its section header, or through .eh_frame_hdr where there are none):
- * 0, or -ENOMEM. A file without one gives an empty table. */
+/* Compiles .eh_frame (found through .eh_frame_hdr, as unwinders do, or else by its section header):
+ * 0, or -ENOMEM. A file without one gives an empty table, and so does one for another machine. */
 int lw_row_table_compile(const struct lw_elf_image *image, struct lw_row_table *table);
 void lw_row_table_deinit(struct lw_row_table *table);
 
