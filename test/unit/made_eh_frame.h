@@ -3,6 +3,12 @@
 #ifndef LEAKWATCH_TEST_MADE_EH_FRAME_H
 #define LEAKWATCH_TEST_MADE_EH_FRAME_H
 
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
 #include <dwarf.h>
 #include <elf.h>
 #include <string.h>

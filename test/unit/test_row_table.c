@@ -1,12 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Compiling call-frame information to rows: every rule, from .eh_frame sections made by hand. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
 #include "made_eh_frame.h"
-#include <cmocka.h>
 
 /* ---- Expectations: the row of function n, `distance` bytes from its start. ---- */
 
