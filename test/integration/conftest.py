@@ -57,6 +57,14 @@ def healthy_watch(watch):
         health.assert_same()
 
 
+@pytest.fixture(params=harness.ENGINES)
+def engine(request, monkeypatch):
+    """Every watch of the test is by this engine. A file whose tests are the same for all engines
+    uses it for all of them: pytestmark = pytest.mark.usefixtures("engine")."""
+    monkeypatch.setattr(harness, "ENGINE", request.param)
+    return request.param
+
+
 @pytest.fixture(scope="session", autouse=True)
 def built():
     assert os.access(harness.LEAKWATCH, os.X_OK), f"LEAKWATCH={harness.LEAKWATCH}: not built"

@@ -13,11 +13,19 @@ import time
 
 LEAKWATCH = os.environ.get("LEAKWATCH", "build/release/leakwatch")
 TARGETS = os.environ.get("TARGETS", "build/release/test/targets")
+# The engines that the tests of both run with, in turn; and the one that the fixture has chosen
+# (None: the program's own default).
+ENGINES = os.environ.get("LEAKWATCH_ENGINES", "trap").split(",")
+ENGINE = None
 LIMIT = 30  # seconds; a limit for every wait, never an expectation
 
 
 def target_path(name):
     return os.path.join(TARGETS, name)
+
+
+def engine_options():
+    return [f"--engine={ENGINE}"] if ENGINE else []
 
 
 def wait_until(condition, what, limit=LIMIT):
@@ -143,7 +151,7 @@ class Watch(Process):
     def __init__(self, pid, *options, **popen_options):
         self.objects = []
         self.target_pid = pid
-        argv = [LEAKWATCH, "--format=json", "-T", "0", *map(str, options)]
+        argv = [LEAKWATCH, "--format=json", "-T", "0", *engine_options(), *map(str, options)]
         if pid is not None:
             argv += ["-p", str(pid)]
         super().__init__(argv, stdin=subprocess.DEVNULL, **popen_options)
@@ -286,9 +294,22 @@ class Mapping:
         self.path = fields[5].rstrip("\n") if len(fields) > 5 else ""
 
 
-def executable_mappings(pid):
+def mappings(pid):
     with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as maps:
-        return [mapping for mapping in map(Mapping, maps) if "x" in mapping.permissions]
+        return [Mapping(line) for line in maps]
+
+
+def executable_mappings(pid):
+    return [mapping for mapping in mappings(pid) if "x" in mapping.permissions]
+
+
+def recorder_mappings(pid):
+    """What the record engine has mapped: a name with leakwatch in it, of whatever directory."""
+    return [mapping for mapping in mappings(pid) if "leakwatch" in os.path.basename(mapping.path)]
+
+
+def is_watched(pid):
+    return read_status(pid, pid)["TracerPid"] != "0" or bool(recorder_mappings(pid))
 
 
 def assert_code_is_the_file(pid):
@@ -344,6 +365,7 @@ class Health:
         wait_until(lambda: self.is_stopped() == self.stopped, f"stopped: {self.stopped}", 5)
         assert_code_is_the_file(self.pid)
         assert foreign_mappings(self.pid) <= self.foreign
+        assert [mapping.path for mapping in recorder_mappings(self.pid)] == []
         # a thread may block signals for a moment by itself (pthread_create does)
         wait_until(self.same_signals, f"signal sets {self.signals}", 5)
 

@@ -6,6 +6,8 @@ import pytest
 from harness import (assert_working, counted, by_leak, leak_name, leaks_of, settled_leaks,
                      stack_text)
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 
 def assert_nothing_lost(report):
     assert set(report["losses"].values()) == {0}, report["losses"]

@@ -8,6 +8,8 @@ import pytest
 
 from harness import assert_working, by_leak, leaks_of, settled_leaks
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 LIBRARIES = ["jemalloc", "tcmalloc_minimal", "tcmalloc", "mimalloc"]
 
 

@@ -3,7 +3,11 @@
 
 import json
 
-from harness import leaks_of, run_leakwatch, target_path
+import pytest
+
+from harness import engine_options, leaks_of, run_leakwatch, target_path
+
+pytestmark = pytest.mark.usefixtures("engine")
 
 LEAK_NAMES = {"leak_malloc", "leak_calloc", "leak_realloc", "leak_reallocarray", "leak_memalign",
               "leak_aligned_alloc", "leak_posix_memalign", "leak_valloc", "leak_pvalloc"}
@@ -11,8 +15,8 @@ LEAK_NAMES = {"leak_malloc", "leak_calloc", "leak_realloc", "leak_reallocarray",
 
 def test_a_command_is_watched_from_its_start(tmp_path):
     log = tmp_path / "log"
-    result = run_leakwatch("--format=json", "-T", "0", "-e", "100ms", "-o", log, "--",
-                           target_path("each_function"), "600")
+    result = run_leakwatch(*engine_options(), "--format=json", "-T", "0", "-e", "100ms", "-o", log,
+                           "--", target_path("each_function"), "600")
     objects = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     kinds = [each["type"] for each in objects]
     assert kinds[0] == "attach" and kinds[-2:] == ["summary", "exit"], (kinds, result.stderr)
@@ -24,12 +28,12 @@ def test_a_command_is_watched_from_its_start(tmp_path):
 
 def test_options_after_the_command_are_its_own(tmp_path):
     log = tmp_path / "log"
-    result = run_leakwatch("-o", log, "/bin/echo", "-n", "-p", "hello")
+    result = run_leakwatch(*engine_options(), "-o", log, "/bin/echo", "-n", "-p", "hello")
     assert result.stdout.startswith("-p hello") or result.stdout == "-p hello"
 
 
 def test_a_command_that_does_not_exist():
-    result = run_leakwatch("--", "/nowhere/at/all")
+    result = run_leakwatch(*engine_options(), "--", "/nowhere/at/all")
     assert result.returncode != 0
     assert result.stdout == ""
     assert len(result.stderr.splitlines()) == 1 and "/nowhere/at/all" in result.stderr

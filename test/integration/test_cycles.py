@@ -3,7 +3,11 @@
 
 import signal
 
+import pytest
+
 from harness import Health, Watch, assert_working, leaks_of, nonzero
+
+pytestmark = pytest.mark.usefixtures("engine")
 
 CYCLES = 50
 

@@ -11,6 +11,8 @@ import pytest
 import loads
 from harness import Daemon, Health, free_port, stack_text, wait_until
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 SECONDS = "10s"
 NGINX = """
 daemon off; master_process {master}; worker_processes 1; user root; pid {directory}/pid;

@@ -6,8 +6,12 @@ import signal
 import subprocess
 import time
 
+import pytest
+
 import harness
 from harness import Health, assert_working, read_status, settled_leaks, wait_until
+
+pytestmark = pytest.mark.usefixtures("engine")
 
 
 def is_stopped(pid):
@@ -153,7 +157,8 @@ def test_ended_at_any_moment_of_the_start(target):
     storm = target("storm", 2, "run")
     health = Health(storm.pid)
     for delay_ms in range(25):
-        early = subprocess.Popen([harness.LEAKWATCH, "-q", "-i", "1h", "-p", str(storm.pid)],
+        early = subprocess.Popen([harness.LEAKWATCH, *harness.engine_options(), "-q", "-i", "1h",
+                                  "-p", str(storm.pid)],
                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(delay_ms / 1000)
         early.terminate()
