@@ -14,7 +14,8 @@
 
 struct lw_displacement {
     uint32_t module; /* 0: code that belongs to none */
-    uint8_t original[LW_BREAKPOINT_SIZE];
+    uint8_t original[LW_BREAKPOINT_WINDOW];
+    unsigned size; /* of `original`; above LW_BREAKPOINT_SIZE when it may be replaced as a whole */
     struct lw_displaced code;
 };
 
@@ -225,6 +226,7 @@ static int create_breakpoint(struct lw_breakpoint_table *table, uint64_t address
     if (!breakpoint)
         return -ENOMEM;
     memcpy(breakpoint->displacement->original, bytes, LW_BREAKPOINT_SIZE);
+    breakpoint->displacement->size = LW_BREAKPOINT_SIZE;
     error = find_room(table, breakpoint, bytes, size);
     if (!error)
         error = insert_sorted(table, breakpoint);
@@ -235,30 +237,76 @@ static int create_breakpoint(struct lw_breakpoint_table *table, uint64_t address
     return error;
 }
 
+static int write_breakpoint(struct lw_breakpoint_table *table, struct lw_breakpoint *breakpoint)
+{
+    int error = lw_memory_write(table->memory, breakpoint->address, lw_breakpoint_instruction,
+                                LW_BREAKPOINT_SIZE);
+    breakpoint->planted = error == 0;
+    return error;
+}
+
 int lw_breakpoint_plant(struct lw_breakpoint_table *table, uint64_t address, void *owner,
                         struct lw_breakpoint **breakpoint)
 {
     struct lw_breakpoint *found = lw_breakpoint_find(table, address);
-    if (!found) {
-        int error = create_breakpoint(table, address, &found);
-        if (error)
-            return error;
-    }
-    if (!found->planted) {
-        int error =
-            lw_memory_write(table->memory, address, lw_breakpoint_instruction, LW_BREAKPOINT_SIZE);
-        if (error)
-            return error;
-        found->planted = true;
-    }
+    int error = found ? 0 : create_breakpoint(table, address, &found);
+    if (!error && !found->planted)
+        error = write_breakpoint(table, found);
+    if (error)
+        return error;
     if (owner)
         found->owner = owner;
     *breakpoint = found;
     return 0;
 }
 
+int lw_breakpoint_plant_diverted(struct lw_breakpoint_table *table, uint64_t address,
+                                 const uint8_t *expected, size_t size, uint64_t copy,
+                                 struct lw_breakpoint **breakpoint)
+{
+    uint8_t bytes[LW_BREAKPOINT_WINDOW];
+    int error = lw_memory_read_all(table->memory, address, bytes, size);
+    if (error)
+        return error;
+    if (memcmp(bytes, expected, size) != 0 || lw_breakpoint_find(table, address))
+        return -EBUSY;
+    struct lw_breakpoint *created = allocate_breakpoint(address, module_at(table, address));
+    if (!created)
+        return -ENOMEM;
+    created->copy = copy;
+    memcpy(created->displacement->original, expected, size);
+    created->displacement->size = (unsigned)size;
+    error = insert_sorted(table, created);
+    if (error) {
+        destroy_breakpoint(created);
+        return error;
+    }
+    *breakpoint = created;
+    return write_breakpoint(table, created);
+}
+
+/* Writes the bytes where a breakpoint is planted, the first one last. */
+static int write_over(struct lw_memory *memory, uint64_t address, const uint8_t *bytes, size_t size)
+{
+    int error = 0;
+    if (size > LW_BREAKPOINT_SIZE)
+        error = lw_memory_write(memory, address + LW_BREAKPOINT_SIZE, bytes + LW_BREAKPOINT_SIZE,
+                                size - LW_BREAKPOINT_SIZE);
+    return error ? error : lw_memory_write(memory, address, bytes, LW_BREAKPOINT_SIZE);
+}
+
+int lw_breakpoint_replace(struct lw_breakpoint_table *table, struct lw_breakpoint *breakpoint,
+                          const uint8_t *bytes)
+{
+    int error =
+        write_over(table->memory, breakpoint->address, bytes, breakpoint->displacement->size);
+    if (!error)
+        breakpoint->planted = false;
+    return error;
+}
+
 /*
- * Puts the program's own byte back, in the target's memory or a copy of it, where ours is.
+ * Puts the program's own bytes back, in the target's memory or a copy of it, where ours is.
  * Elsewhere the module was unmapped (what is mapped there now is not ours to touch), or the copy
  * was made without the breakpoint.
  */
@@ -270,8 +318,8 @@ static int restore_byte(const struct lw_breakpoint *breakpoint, struct lw_memory
         return error == -EFAULT ? 0 : error;
     if (memcmp(bytes, lw_breakpoint_instruction, sizeof(bytes)) != 0)
         return 0;
-    error = lw_memory_write(memory, breakpoint->address, breakpoint->displacement->original,
-                            sizeof(bytes));
+    error = write_over(memory, breakpoint->address, breakpoint->displacement->original,
+                       breakpoint->displacement->size);
     return error == -EFAULT ? 0 : error; /* unmapped meanwhile */
 }
 

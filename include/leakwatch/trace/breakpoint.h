@@ -47,6 +47,23 @@ void lw_breakpoint_table_destroy(struct lw_breakpoint_table *table);
  */
 int lw_breakpoint_plant(struct lw_breakpoint_table *table, uint64_t address, void *owner,
                         struct lw_breakpoint **breakpoint);
+/*
+ * The same with a way past it that is the caller's own: threads that hit it go on at `copy`, and
+ * nothing is put into the padding. The bytes at the address must be the `size` (at most
+ * LW_BREAKPOINT_WINDOW) `expected`, else -EBUSY.
+ */
+#define LW_BREAKPOINT_WINDOW 8
+int lw_breakpoint_plant_diverted(struct lw_breakpoint_table *table, uint64_t address,
+                                 const uint8_t *expected, size_t size, uint64_t copy,
+                                 struct lw_breakpoint **breakpoint);
+/*
+ * Turns a planted, diverted breakpoint into `bytes`, as many as were expected. The first one is
+ * written last: until then every thread that comes by is stopped by the breakpoint. No thread may
+ * be behind the first byte, and every processor must have seen the breakpoint (a thread that was
+ * stopped since has).
+ */
+int lw_breakpoint_replace(struct lw_breakpoint_table *table, struct lw_breakpoint *breakpoint,
+                          const uint8_t *bytes);
 /* Takes the breakpoint out of the code; its copy stays, since threads may be in it. */
 int lw_breakpoint_lift(struct lw_breakpoint_table *table, struct lw_breakpoint *breakpoint);
 

@@ -43,7 +43,8 @@ struct lw_thread {
                        the same hit again is not a new one */
     struct lw_registers replay;
     const struct lw_breakpoint *passed; /* the latest, when it is_short */
-    void *owner; /* what the caller keeps for the thread; thread_gone releases it */
+    void *owner;     /* what the caller keeps for the thread; thread_gone releases it */
+    unsigned visits; /* the latest round of visits (trace/visit.h) that it was part of */
 };
 
 enum lw_wait_way { LW_WAIT_SPIN, LW_WAIT_SLEEP };
@@ -65,6 +66,7 @@ struct lw_tracer {
     uint64_t gap_ns[2]; /* by enum lw_wait_way: moving average of the time from stop to stop */
     unsigned stops, since_sweep;
     size_t sweep;
+    unsigned visits;
 };
 
 /* What a stop did to the watch. */

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The agent's code as bytes of leakwatch's own read-only data (leakwatch/agent/blob.h). */
+    .section .rodata
+    .balign 16
+    .globl lw_agent_blob
+lw_agent_blob:
+    .incbin AGENT_BLOB
+    .globl lw_agent_blob_end
+lw_agent_blob_end:
+    .section .note.GNU-stack, "", @progbits

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The ledger's records: finding, claiming and releasing one. */
+#ifndef LEAKWATCH_AGENT_LEDGER_H
+#define LEAKWATCH_AGENT_LEDGER_H
+
+#include "agent.h"
+
+INLINE struct lw_agent_record *generation_base(uint32_t generation)
+{
+    uint64_t bucket = ((1ull << generation) - 1) << LW_AGENT_BUCKETS_LOG;
+    return shared->ledger[bucket];
+}
+
+/* Blocks that are neighbours have neighbouring buckets: 32 for each page of 4 KiB. */
+INLINE struct lw_agent_record *near_bucket(uint64_t address, uint32_t generation)
+{
+    uint64_t page = (address >> 12) * GOLDEN >> (64 - (LW_AGENT_BUCKETS_LOG - 5) - generation);
+    return generation_base(generation) +
+           (page * 32 + (address >> 7 & 31)) * LW_AGENT_BUCKET_RECORDS;
+}
+
+/* The second choice is anywhere (an odd constant of xxHash's, unrelated to the first). */
+INLINE struct lw_agent_record *far_bucket(uint64_t address, uint32_t generation)
+{
+    uint64_t bucket =
+        (address >> 3) * 0xc2b2ae3d27d4eb4full >> (64 - LW_AGENT_BUCKETS_LOG - generation);
+    return generation_base(generation) + bucket * LW_AGENT_BUCKET_RECORDS;
+}
+
+INLINE bool holds(const struct lw_agent_record *record, uint64_t address)
+{
+    return record->key >> LW_AGENT_TICK_LOW_BITS == address >> 3;
+}
+
+INLINE bool claim(struct lw_agent_record *record, uint64_t key, uint64_t value)
+{
+    uint64_t unused = 0;
+    if (record->key != 0 || !__atomic_compare_exchange_n(&record->key, &unused, key, false,
+                                                         __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+        return false;
+    __atomic_store_n(&record->value, value, __ATOMIC_RELEASE);
+    return true;
+}
+
+/* Only the thread that frees the block does this, before the allocator lets go of it. */
+INLINE uint64_t release(struct lw_agent_record *record, uint64_t *key)
+{
+    uint64_t value = record->value;
+    *key = record->key;
+    __atomic_store_n(&record->value, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&record->key, 0, __ATOMIC_RELEASE);
+    return value;
+}
+
+/* Puts a block's record in; false when there is no room. *replaced is the record that was there for
+ * the same address (looked for where it is likely), value 0: none. */
+INLINE bool insert(uint64_t key, uint64_t value, struct replaced *replaced)
+{
+    uint64_t address = lw_agent_record_address(key);
+    struct lw_agent_record *bucket =
+        near_bucket(address, __atomic_load_n(&shared->newest, __ATOMIC_RELAXED));
+    return LIKELY(claim(&bucket[address >> 5 & 3], key, value)) ||
+           agent_insert_slow(key, value, replaced);
+}
+
+/* Takes the block's record out: its value, 0 when there is none. */
+INLINE uint64_t take(uint64_t address, uint64_t *key)
+{
+    struct lw_agent_record *bucket =
+        near_bucket(address, __atomic_load_n(&shared->newest, __ATOMIC_RELAXED));
+    struct lw_agent_record *record = &bucket[address >> 5 & 3];
+    return LIKELY(holds(record, address)) ? release(record, key) : agent_take_slow(address, key);
+}
+
+#endif

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Visiting threads: those that run are stopped for a moment, one that sleeps is looked at. */
+#include "leakwatch/trace/visit.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ptrace.h>
+
+#include "leakwatch/base/cleanup.h"
+#include "leakwatch/base/clock.h"
+#include "leakwatch/base/text.h"
+#include "leakwatch/target/process.h"
+#include "threads.h"
+
+struct round {
+    struct lw_tracer *tracer;
+    lw_visitor visitor;
+    void *context;
+    uint64_t *longest_ns;
+    uint64_t since_ns;
+    int again;
+};
+
+/* The stack pointer and pc of a thread that sleeps in a system call (the last two numbers of
+ * /proc/PID/syscall); false for one that runs. */
+static bool read_sleeper(pid_t tid, struct lw_visit *visit)
+{
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/%d/syscall", (int)tid);
+    lw_auto_free char *text = lw_text_read_file(path, NULL);
+    char *pc = text ? strrchr(text, ' ') : NULL;
+    if (!pc)
+        return false;
+    *pc++ = '\0';
+    char *sp = strrchr(text, ' ');
+    if (!sp)
+        return false;
+    *visit =
+        (struct lw_visit){.tid = tid, .sp = strtoull(sp, NULL, 0), .pc = strtoull(pc, NULL, 0)};
+    return visit->sp != 0;
+}
+
+/* True when the thread has to be stopped to be visited. */
+static bool visit_asleep(struct round *round, struct lw_thread *thread)
+{
+    struct lw_visit visit;
+    struct lw_task_status status;
+    if (lw_task_status_read(thread->tid, thread->tid, &status) != 0 || lw_task_has_ended(&status))
+        return false;
+    if (thread->newborn)
+        return false; /* it has yet to run its first instruction, far from what matters */
+    if (thread->stopped || !read_sleeper(thread->tid, &visit))
+        return true;
+    enum lw_visit_result result = round->visitor(round->context, &visit);
+    round->again += result == LW_VISIT_AGAIN;
+    return result == LW_VISIT_STOP;
+}
+
+/* The thread is in a stop, of whatever kind. */
+static void visit_stopped(struct round *round, struct lw_thread *thread)
+{
+    struct lw_registers registers;
+    if (lw_registers_read(thread->tid, &registers) != 0)
+        return;
+    struct lw_visit visit = {.tid = thread->tid,
+                             .pc = lw_registers_pc(&registers),
+                             .sp = lw_registers_sp(&registers),
+                             .registers = &registers};
+    enum lw_visit_result result = round->visitor(round->context, &visit);
+    if (result == LW_VISIT_CHANGED)
+        lw_registers_write(thread->tid, &registers);
+    round->again += result == LW_VISIT_AGAIN;
+}
+
+/* One stop of the round; what it means for the watch. */
+static enum lw_trace_outcome settle(struct round *round, const struct lw_stop *stop)
+{
+    struct lw_tracer *tracer = round->tracer;
+    struct lw_thread *thread = lw_tracer_thread(tracer, stop->tid);
+    bool awaited = thread && thread->interrupted && stop->kind != LW_STOP_EXITED &&
+                   stop->kind != LW_STOP_KILLED && stop->kind != LW_STOP_EXEC;
+    struct lw_registers registers;
+    bool again;
+    const struct lw_breakpoint *breakpoint =
+        thread ? lw_tracer_hit(tracer, stop, thread, &registers, &again) : NULL;
+    if (breakpoint)
+        lw_registers_write_pc(stop->tid,
+                              breakpoint->planted ? breakpoint->copy : breakpoint->address);
+    if (awaited) {
+        thread->interrupted = false;
+        visit_stopped(round, thread);
+        uint64_t pause = lw_clock_now() - round->since_ns;
+        if (pause > *round->longest_ns)
+            *round->longest_ns = pause;
+        if (stop->kind == LW_STOP_TRAP)
+            lw_threads_restart_call(thread);
+    }
+    if (!breakpoint)
+        return lw_tracer_dispatch(tracer, stop);
+    lw_threads_mend_mask(thread);
+    lw_ptrace_continue(stop->tid, 0);
+    return LW_TRACE_GOES_ON;
+}
+
+/* Waits for the threads that were interrupted. */
+static int await(struct round *round, uint64_t deadline)
+{
+    while (lw_threads_count_awaited(round->tracer) > 0) {
+        struct lw_stop stop = lw_tracer_next(round->tracer, lw_clock_now() + LW_NS_PER_MS);
+        if (stop.kind == LW_STOP_NONE) {
+            if (lw_clock_now() >= deadline)
+                return -ETIMEDOUT;
+            continue;
+        }
+        switch (settle(round, &stop)) {
+        case LW_TRACE_EXEC:
+            lw_tracer_abandon(round->tracer);
+            return -ESRCH;
+        case LW_TRACE_EXITED:
+            return -ESRCH;
+        default:
+            break;
+        }
+    }
+    return 0;
+}
+
+/* Threads come and go during the round, and the list is not kept in order. */
+static struct lw_thread *next_unvisited(const struct lw_tracer *tracer)
+{
+    lw_vector_for_each (item, &tracer->threads)
+        if ((*item)->visits != tracer->visits)
+            return *item;
+    return NULL;
+}
+
+int lw_tracer_visit(struct lw_tracer *tracer, lw_visitor visitor, void *context, uint64_t deadline,
+                    uint64_t *longest_ns)
+{
+    struct round round = {
+        .tracer = tracer, .visitor = visitor, .context = context, .longest_ns = longest_ns};
+    /* One at a time: the others run on, and none is held longer than its own visit takes. */
+    tracer->visits++;
+    for (struct lw_thread *thread; (thread = next_unvisited(tracer));) {
+        thread->visits = tracer->visits;
+        if (!visit_asleep(&round, thread))
+            continue;
+        round.since_ns = lw_clock_now();
+        thread->interrupted = ptrace(PTRACE_INTERRUPT, thread->tid, NULL, NULL) == 0;
+        int error = await(&round, deadline);
+        if (error)
+            return error;
+    }
+    return round.again;
+}
