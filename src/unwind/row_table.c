@@ -102,6 +102,19 @@ static int add_functions(struct builder *builder, struct lw_eh_frame *frame)
     return builder->result;
 }
 
+/* Gives back what is not needed; where that fails, nothing is lost. */
+static void trim(struct lw_row_table *table)
+{
+    if (table->count == 0)
+        return;
+    void *start = reallocarray(table->start, table->count, sizeof(*table->start));
+    if (start != NULL)
+        table->start = start;
+    void *row = reallocarray(table->row, table->count, sizeof(*table->row));
+    if (row != NULL)
+        table->row = row;
+}
+
 int lw_row_table_compile(const struct lw_elf_image *image, struct lw_row_table *table)
 {
     *table = (struct lw_row_table){.base = lowest_segment(image)};
@@ -116,6 +129,8 @@ int lw_row_table_compile(const struct lw_elf_image *image, struct lw_row_table *
     lw_eh_frame_deinit(&frame);
     if (result != 0)
         lw_row_table_deinit(table);
+    else
+        trim(table);
     return result;
 }
 

@@ -178,3 +178,13 @@ int lw_stack_view_read(struct lw_stack_view *view, uint64_t address, uint64_t *w
     const struct lw_stack_window *window = open_window(view, address, LW_STACK_FIRST_READ);
     return window && read_window(window, address, word) ? 0 : -EFAULT;
 }
+
+bool lw_stack_view_holds(struct lw_stack_view *view, uint64_t address, const uint8_t *bytes,
+                         size_t size)
+{
+    uint64_t word;
+    const size_t rest = size - WORD;
+    return lw_stack_view_read(view, address, &word) == 0 && memcmp(&word, bytes, WORD) == 0 &&
+           lw_stack_view_read(view, address + rest, &word) == 0 &&
+           memcmp(&word, bytes + rest, WORD) == 0;
+}

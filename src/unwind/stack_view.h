@@ -52,4 +52,8 @@ void lw_stack_view_begin(struct lw_stack_view *view, uint64_t sp, size_t size);
 /* Reads the 8 bytes at any address, aligned or not: 0 or -EFAULT. */
 int lw_stack_view_read(struct lw_stack_view *view, uint64_t address, uint64_t *word);
 
+/* Whether the 8 to 16 bytes at the address are these. */
+bool lw_stack_view_holds(struct lw_stack_view *view, uint64_t address, const uint8_t *bytes,
+                         size_t size);
+
 #endif

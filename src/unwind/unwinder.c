@@ -8,6 +8,7 @@
 #include "cursor.h"
 #include "leakwatch/arch/frame.h"
 #include "module_layout.h"
+#include "row_walk.h"
 #include "stack_view.h"
 
 /* A frame pointer further above the stack pointer than this is not one. */
@@ -26,6 +27,9 @@ struct lw_unwinder {
     struct lw_module_layouts layouts;
     struct lw_stack_view view;
     struct lw_cursor cursor;
+    struct lw_row_walk walk;
+    bool without_rows;
+    uint64_t left_to_libunwind;
     struct extent extents[EXTENTS];
 };
 
@@ -42,6 +46,7 @@ struct lw_unwinder *lw_unwinder_create(struct lw_memory *memory, struct lw_modul
     }
     lw_module_layouts_init(&unwinder->layouts, memory, modules);
     lw_stack_view_init(&unwinder->view, memory, &unwinder->layouts);
+    lw_row_walk_init(&unwinder->walk, modules, &unwinder->view);
     return unwinder;
 }
 
@@ -50,6 +55,7 @@ void lw_unwinder_destroy(struct lw_unwinder *unwinder)
     if (!unwinder)
         return;
     lw_cursor_deinit(&unwinder->cursor);
+    lw_row_walk_deinit(&unwinder->walk);
     lw_stack_view_deinit(&unwinder->view);
     lw_module_layouts_deinit(&unwinder->layouts);
     free(unwinder);
@@ -58,8 +64,24 @@ void lw_unwinder_destroy(struct lw_unwinder *unwinder)
 void lw_unwinder_flush(struct lw_unwinder *unwinder)
 {
     lw_cursor_flush(&unwinder->cursor);
+    lw_row_walk_flush(&unwinder->walk);
     lw_stack_view_flush(&unwinder->view);
     lw_module_layouts_flush(&unwinder->layouts);
+}
+
+void lw_unwinder_prepare(struct lw_unwinder *unwinder)
+{
+    lw_row_walk_prepare(&unwinder->walk);
+}
+
+void lw_unwinder_use_rows(struct lw_unwinder *unwinder, bool use)
+{
+    unwinder->without_rows = !use;
+}
+
+uint64_t lw_unwinder_left_to_libunwind(const struct lw_unwinder *unwinder)
+{
+    return unwinder->left_to_libunwind;
 }
 
 /* Whether a call instruction ends at the address: what tells a return address from any other word
@@ -111,12 +133,8 @@ static enum step step_by_frame_pointer(struct lw_unwinder *unwinder, struct lw_p
 /* (unw_is_signal_frame of libunwind 1.6 is never true of a remote cursor.) */
 static bool is_signal_trampoline(struct lw_unwinder *unwinder, uint64_t pc)
 {
-    uint64_t word;
-    const size_t rest = LW_SIGNAL_TRAMPOLINE_SIZE - sizeof(word);
-    return lw_stack_view_read(&unwinder->view, pc, &word) == 0 &&
-           memcmp(&word, lw_signal_trampoline, sizeof(word)) == 0 &&
-           lw_stack_view_read(&unwinder->view, pc + rest, &word) == 0 &&
-           memcmp(&word, lw_signal_trampoline + rest, sizeof(word)) == 0;
+    return lw_stack_view_holds(&unwinder->view, pc, lw_signal_trampoline,
+                               LW_SIGNAL_TRAMPOLINE_SIZE);
 }
 
 static enum step step_over_signal(struct lw_unwinder *unwinder, struct lw_position *at)
@@ -226,29 +244,58 @@ static void remember_extent(struct lw_unwinder *unwinder, const struct lw_regist
     *previous = extent;
 }
 
+/* The frames beside the first; false: libunwind has to say. */
+static bool unwind_by_rows(struct lw_unwinder *unwinder, struct lw_position at,
+                           struct lw_unwound_frame *frames, size_t max, size_t *count,
+                           bool *truncated)
+{
+    enum lw_row_step step;
+    bool is_return;
+    size_t done = 1;
+    while ((step = lw_row_walk_step(&unwinder->walk, &at, &frames[done - 1].is_return,
+                                    &is_return)) == LW_ROW_STEP_FRAME &&
+           done < max)
+        frames[done++] = (struct lw_unwound_frame){.pc = at.pc, .is_return = is_return};
+    if (step == LW_ROW_STEP_UNKNOWN)
+        return false;
+    *count = done;
+    *truncated = step != LW_ROW_STEP_OUTERMOST;
+    return true;
+}
+
+static void unwind_by_cursor(struct lw_unwinder *unwinder, struct lw_position at,
+                             struct lw_unwound_frame *frames, size_t max, size_t *count,
+                             bool *truncated)
+{
+    enum step step;
+    bool is_return;
+    while ((step = step_out(unwinder, &at, &frames[*count - 1].is_return, &is_return)) ==
+               STEP_FRAME &&
+           *count < max)
+        frames[(*count)++] = (struct lw_unwound_frame){.pc = at.pc, .is_return = is_return};
+    *truncated = step != STEP_OUTERMOST;
+}
+
 size_t lw_unwinder_unwind_captured(struct lw_unwinder *unwinder,
                                    const struct lw_registers *registers,
                                    struct lw_unwound_frame *frames, size_t max, bool *truncated)
 {
-    struct lw_position at = {.pc = lw_registers_pc(registers),
-                             .sp = lw_registers_sp(registers),
-                             .fp = lw_registers_frame_pointer(registers)};
+    const struct lw_position at = {.pc = lw_registers_pc(registers),
+                                   .sp = lw_registers_sp(registers),
+                                   .fp = lw_registers_frame_pointer(registers)};
     *truncated = true;
     if (max == 0)
         return 0;
-    size_t count = 0;
-    frames[count++] = (struct lw_unwound_frame){.pc = at.pc};
-    lw_cursor_begin(&unwinder->cursor, registers);
-    if (!lw_cursor_place(&unwinder->cursor, &at))
-        return count;
-
-    enum step step;
-    bool is_return;
-    while ((step = step_out(unwinder, &at, &frames[count - 1].is_return, &is_return)) ==
-               STEP_FRAME &&
-           count < max)
-        frames[count++] = (struct lw_unwound_frame){.pc = at.pc, .is_return = is_return};
-    *truncated = step != STEP_OUTERMOST;
+    size_t count = 1;
+    frames[0] = (struct lw_unwound_frame){.pc = at.pc};
+    if (unwinder->without_rows || !unwind_by_rows(unwinder, at, frames, max, &count, truncated)) {
+        unwinder->left_to_libunwind++;
+        frames[0].is_return = false;
+        lw_cursor_begin(&unwinder->cursor, registers);
+        if (!lw_cursor_place(&unwinder->cursor, &at))
+            return count;
+        unwind_by_cursor(unwinder, at, frames, max, &count, truncated);
+    }
     remember_extent(unwinder, registers);
     return count;
 }

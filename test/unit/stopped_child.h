@@ -32,6 +32,7 @@
 typedef void leaf_function(void);
 static void (*call_through)(leaf_function *); /* generated code that f3 calls f4 through */
 static volatile int *shared;                  /* of the parent and the children */
+static bool without_rows;                     /* unwind by libunwind alone */
 
 KEPT static void f5(leaf_function *leaf)
 {
@@ -94,6 +95,7 @@ static inline void attach_unwinder(struct child *child, struct lw_memory *memory
     assert_int_equal(lw_module_table_refresh(child->modules, NULL), 0);
     child->unwinder = lw_unwinder_create(memory ? memory : &child->memory.memory, child->modules);
     assert_non_null(child->unwinder);
+    lw_unwinder_use_rows(child->unwinder, !without_rows);
 }
 
 static inline void wait_for_stop(struct child *child, int signal)
@@ -148,6 +150,14 @@ static inline struct child *child_start_thread(void (*body)(void), int signal)
 {
     return child_fork(body, signal, true);
 }
+
+/* Runs a group of tests with rows and without: for main to return. */
+#define RUN_BOTH_WAYS(tests)                                                                       \
+    ({                                                                                             \
+        int failed_ = cmocka_run_group_tests_name("rows", tests, NULL, NULL);                      \
+        without_rows = true;                                                                       \
+        failed_ + cmocka_run_group_tests_name("libunwind", tests, NULL, NULL);                     \
+    })
 
 /* Shares memory between the test and its children; 0 or -1. */
 static inline int share_memory(void)

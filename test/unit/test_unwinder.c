@@ -111,6 +111,7 @@ static void use_vdso(void)
     struct timespec now;
     raise(SIGSTOP);
     clock_gettime(CLOCK_MONOTONIC, &now);
+    (void)drand48(); /* is bound now, unless the test is linked otherwise */
     raise(SIGSTOP);
 }
 
@@ -331,7 +332,7 @@ static void test_every_instruction(void **state)
 {
     (void)state;
     struct child *child = child_start(run_vdso, SIGSTOP);
-    size_t in_vdso = 0, steps = 0;
+    size_t in_vdso = 0, steps = 0, own = 0, left_own = 0;
     bool has_vdso = false;
     for (uint32_t id = 1; id <= lw_module_table_count(child->modules); id++)
         has_vdso = has_vdso || lw_module_table_get(child->modules, id)->is_vdso;
@@ -346,13 +347,35 @@ static void test_every_instruction(void **state)
         const struct lw_module *module =
             lw_module_table_find(child->modules, lw_registers_pc(&child->registers));
         assert_non_null(module);
+        uint64_t left = lw_unwinder_left_to_libunwind(child->unwinder);
         child_unwind(child, 64);
         assert_chain(child, "_start");
         in_vdso += module->is_vdso;
+        if (module->is_executable) { /* the linkage table is there too */
+            left_own += lw_unwinder_left_to_libunwind(child->unwinder) - left;
+            own++;
+        }
     }
     assert_in_range(steps, 10, 19999);
     if (has_vdso)
         assert_true(in_vdso > 5);
+    assert_true(own > 5);
+    assert_int_equal(left_own, without_rows ? own : 0);
+    child_end(child);
+}
+
+/* What is flushed is found again; rows are used for all of it, or for none. */
+static void test_flush(void **state)
+{
+    (void)state;
+    struct child *child = child_start(run_chain, SIGSTOP);
+    lw_unwinder_prepare(child->unwinder);
+    for (uint64_t i = 1; i <= 3; i++) {
+        child_unwind(child, 64);
+        assert_chain(child, "_start");
+        assert_int_equal(lw_unwinder_left_to_libunwind(child->unwinder), without_rows ? i : 0);
+        lw_unwinder_flush(child->unwinder);
+    }
     child_end(child);
 }
 
@@ -524,11 +547,12 @@ int main(void)
         cmocka_unit_test(test_generated_code),
         cmocka_unit_test(test_call_through_null),
         cmocka_unit_test(test_every_instruction),
+        cmocka_unit_test(test_flush),
         cmocka_unit_test(test_bad_registers),
         cmocka_unit_test(test_random_stacks),
         cmocka_unit_test(test_damaged_tables),
     };
     if (share_memory() < 0)
         return 1;
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return RUN_BOTH_WAYS(tests);
 }

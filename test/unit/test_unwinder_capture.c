@@ -270,5 +270,5 @@ int main(void)
     };
     if (share_memory() < 0)
         return 1;
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return RUN_BOTH_WAYS(tests);
 }

@@ -17,6 +17,9 @@ struct lw_frame_entry {
 };
 struct lw_frame_entry lw_frame_entry(uint64_t sp);
 
+/* In an entry of a procedure linkage table: whether the word that it pushes is on the stack. */
+bool lw_frame_plt_has_pushed(uint64_t pc);
+
 /* Whether a call instruction ends where the bytes do, at the address `end`; this many bytes are
  * enough to tell. */
 #define LW_CALL_INSTRUCTION_MAX 8

@@ -12,18 +12,22 @@
 #include "leakwatch/target/module.h"
 
 /*
- * libunwind's DWARF unwinder over accessors of our own (never libunwind-ptrace's, which cost a
- * system call a word): registers already fetched, one snapshot of the stack extended on demand,
- * pages of mappings that are not writable cached, call-frame information found through the
- * .eh_frame_hdr that is in the target's memory (so that deleted files, other mount namespaces and
- * the vdso need nothing special), and libunwind's own cache per program counter (UNW_CACHE_GLOBAL).
+ * Frames are stepped over by rows of call-frame information (unwind/row_table.h), which are
+ * compiled once for each module, when they are first needed. Where a stack has a frame that has no
+ * row, the whole of it is left to libunwind's DWARF unwinder over accessors of our own (never
+ * libunwind-ptrace's, which cost a system call a word): registers already fetched, one snapshot of
+ * the stack extended on demand, pages of mappings that are not writable cached, call-frame
+ * information found through the .eh_frame_hdr that is in the target's memory (so that deleted
+ * files, other mount namespaces and the vdso need nothing special), and libunwind's own cache per
+ * program counter (UNW_CACHE_GLOBAL).
  *
  * It reads no ptrace and knows no names. What has no call-frame information (JIT code) is stepped
  * over by the frame pointer where that leads to a return address, that is, one that a call
  * instruction precedes; the first frame also by the return address on top of the stack, because
  * probes stop threads at functions' entries and returns.
  *
- * Its own memory is at most 8 MiB of pages, 2 MiB of stack and about 1 MiB in libunwind.
+ * Its own memory is at most 8 MiB of pages, 2 MiB of stack, about 1 MiB in libunwind, and rows of
+ * about the size of the .eh_frame sections that are in use.
  */
 struct lw_unwinder;
 
@@ -41,6 +45,15 @@ void lw_unwinder_destroy(struct lw_unwinder *unwinder);
 
 /* The modules have changed: forget cached pages and call-frame information. */
 void lw_unwinder_flush(struct lw_unwinder *unwinder);
+
+/* Compiles the rows of all modules now, which takes a millisecond for a large one, rather than
+ * while a thread is stopped. */
+void lw_unwinder_prepare(struct lw_unwinder *unwinder);
+
+/* Whether rows are used, as they are to begin with: libunwind alone is what tests compare with. */
+void lw_unwinder_use_rows(struct lw_unwinder *unwinder, bool use);
+/* How many stacks were left to libunwind. */
+uint64_t lw_unwinder_left_to_libunwind(const struct lw_unwinder *unwinder);
 
 /*
  * Unwinds at most `max` frames, innermost first, the first being the registers' own pc. Returns how

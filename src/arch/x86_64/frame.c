@@ -9,12 +9,21 @@
 /* `call *%rax`, and `call *disp32(base, index)`; prefixes need not be seen to find the end. */
 #define SHORTEST_CALL 2
 #define LONGEST_CALL  7
+/* An entry of a lazy linkage table: `jmp *slot`, `push index` and, behind them, `jmp` to the first
+ * entry (psABI, chapter 5). */
+#define PLT_ENTRY     16
+#define PLT_LAST_JUMP 11
 
 const unsigned lw_frame_pointer_number = 6; /* rbp: psABI, figure 3.36 */
 
 struct lw_frame_entry lw_frame_entry(uint64_t sp)
 {
     return (struct lw_frame_entry){.return_slot = sp, .caller_sp = sp + sizeof(uint64_t)};
+}
+
+bool lw_frame_plt_has_pushed(uint64_t pc)
+{
+    return pc % PLT_ENTRY >= PLT_LAST_JUMP;
 }
 
 bool lw_frame_ends_in_call(const uint8_t *bytes, size_t size, uint64_t end)
