@@ -2,9 +2,7 @@
 /* A tracer's duty at each kind of stop (ptrace(2)), and breakpoint hits. */
 #include <signal.h>
 #include <sys/ptrace.h>
-#include <time.h>
 
-#include "leakwatch/base/clock.h"
 #include "leakwatch/target/process.h"
 #include "threads.h"
 
@@ -25,23 +23,6 @@ static bool is_ignored(const struct lw_tracer *tracer, pid_t tid, int signal)
 }
 
 /*
- * While this thread stood here, the kernel may have woken another one, asleep in a system call, for
- * the next signal of the process. Would this one run on and take that signal, the other would find
- * none and fail with EINTR without a stop that could be mended. A millisecond is ample for it to
- * come first.
- */
-static void let_others_take_signals(const struct lw_tracer *tracer, pid_t tid)
-{
-    struct lw_task_status status;
-    for (int i = 0; i < 20; i++) {
-        if (lw_task_status_read(tracer->pid, tid, &status) != 0 ||
-            (status.signals_pending & ~status.signals_blocked) == 0)
-            return;
-        nanosleep(&(struct timespec){.tv_nsec = 50 * (long)LW_NS_PER_US}, NULL);
-    }
-}
-
-/*
  * signal-delivery-stop. The thread may stand in a copy; the handler's frame must not point there,
  * so it is put back before the breakpoint, and will hit it a second time after the handler. A
  * signal that is ignored would not even have woken an untraced thread: the system call that it
@@ -51,8 +32,7 @@ static void deliver_signal(struct lw_tracer *tracer, struct lw_thread *thread, i
 {
     if (!lw_threads_rewind(tracer, thread) && is_ignored(tracer, thread->tid, signal)) {
         lw_threads_restart_call(thread);
-        if (tracer->threads.count > 1)
-            let_others_take_signals(tracer, thread->tid);
+        lw_threads_let_others_take_signals(tracer, thread->tid);
     }
     lw_ptrace_continue(thread->tid, signal);
 }

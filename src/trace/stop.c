@@ -4,6 +4,9 @@
 
 #include <sys/ptrace.h>
 
+/* What PTRACE_O_TRACESYSGOOD adds to the SIGTRAP of a system call stop. */
+#define SYSGOOD 0x80
+
 /* For a tracee, waitid's si_status is the signal with the event above it. */
 static enum lw_stop_kind trapped_kind(int signal, int event)
 {
@@ -40,7 +43,9 @@ struct lw_stop lw_stop_decode(const siginfo_t *info)
         break;
     case CLD_TRAPPED:
         stop.signal = info->si_status & 0x7f;
-        stop.kind = trapped_kind(stop.signal, info->si_status >> 8);
+        stop.kind = info->si_status == (SIGTRAP | SYSGOOD)
+                        ? LW_STOP_SYSCALL
+                        : trapped_kind(stop.signal, info->si_status >> 8);
         break;
     default:
         stop.kind = LW_STOP_OTHER;

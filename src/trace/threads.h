@@ -35,6 +35,14 @@ bool lw_threads_rewind(struct lw_tracer *tracer, struct lw_thread *thread);
  * a handler is about to break off is left to fail. */
 void lw_threads_restart_call(const struct lw_thread *thread);
 
+/*
+ * While this thread stood here, the kernel may have woken another one, asleep in a system call, for
+ * the next signal of the process. Would this one run on and take that signal, the other would find
+ * none and fail with EINTR without a stop that could be mended. A millisecond is ample for it to
+ * come first.
+ */
+void lw_threads_let_others_take_signals(const struct lw_tracer *tracer, pid_t tid);
+
 /* The creator is stopped in fork, vfork or clone: the child is expected from now on, and inherits
  * what is known of its creator. */
 void lw_threads_expect_child(struct lw_tracer *tracer, const struct lw_thread *creator);
@@ -56,6 +64,20 @@ size_t lw_threads_interrupt_running(struct lw_tracer *tracer);
 size_t lw_threads_count_awaited(const struct lw_tracer *tracer);
 /* A SIGTRAP is about to be reported for this thread. */
 bool lw_threads_has_trap_pending(pid_t tid);
+
+/*
+ * Stops one of the target's threads, that to which it does the least harm (remote_call.h), and
+ * leaves it in a PTRACE_EVENT_STOP: *stop, of the kind LW_STOP_TRAP or LW_STOP_GROUP. *since_ns: it
+ * was running until then. 0, -ESRCH or -ETIMEDOUT as lw_remote_call_begin has them.
+ */
+int lw_threads_borrow(struct lw_tracer *tracer, struct lw_stop *stop, uint64_t *since_ns);
+
+/*
+ * The duty at a stop while a certain thread is waited for: dispatches it, and mends what an
+ * interrupt of ours that is reported so late did to the thread. 0; -ESRCH: the target has ended or
+ * is another program, which is left to be seen again by whoever polls next.
+ */
+int lw_threads_settle(struct lw_tracer *tracer, const struct lw_stop *stop);
 
 /* One look at what has happened, without waiting; LW_STOP_NONE when nothing has. */
 struct lw_stop lw_wait_poll(struct lw_tracer *tracer);

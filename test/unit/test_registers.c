@@ -273,6 +273,37 @@ static void test_reads_and_writes_a_tracee(void **state)
     assert_int_equal(lw_registers_write(sleeper->pid, &saved), -ESRCH); /* gone */
 }
 
+static void test_system_calls(void **state)
+{
+    (void)state;
+    struct lw_registers registers = sample(), before = registers;
+    const uint64_t arguments[6] = {1, 2, 3, 4, 5, 6};
+    registers.native.orig_rax = SYS_epoll_wait;
+    registers.native.eflags = 0x346;
+    lw_registers_set_call(&registers, SYS_mmap, arguments, 0x7fff1000);
+    const struct user_regs_struct *r = &registers.native;
+    const uint64_t now[] = {r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9};
+    assert_memory_equal(now, arguments, sizeof(arguments));
+    assert_int_equal(r->rax, SYS_mmap);
+    assert_int_equal(r->rip, 0x7fff1000);
+    assert_int_equal((int64_t)r->orig_rax, -1);
+    assert_int_equal(r->eflags, 0x246); /* the trap flag is gone */
+    assert_int_equal(r->rsp, before.native.rsp);
+    assert_int_equal(r->rbx, before.native.rbx);
+    registers.native.rax = (uint64_t)-EINVAL;
+    assert_int_equal(lw_registers_call_result(&registers), -EINVAL);
+    assert_false(lw_registers_call_broken_off(&registers));
+    static const int restarts[] = {512, 513, 514, 516};
+    for (size_t i = 0; i < sizeof(restarts) / sizeof(restarts[0]); i++) {
+        registers.native.rax = (uint64_t) - (int64_t)restarts[i];
+        assert_true(lw_registers_call_broken_off(&registers));
+    }
+    registers.native.rax = 512;
+    assert_false(lw_registers_call_broken_off(&registers));
+    registers.native.rax = (uint64_t)-EINTR;
+    assert_false(lw_registers_call_broken_off(&registers));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -282,6 +313,7 @@ int main(void)
         cmocka_unit_test(test_equal),
         cmocka_unit_test(test_restarts_what_failed_with_eintr),
         cmocka_unit_test(test_leaves_everything_else_alone),
+        cmocka_unit_test(test_system_calls),
         cmocka_unit_test_setup_teardown(test_an_interrupted_call_goes_on, setup_sleeper,
                                         teardown_sleeper),
         cmocka_unit_test_setup_teardown(test_reads_and_writes_a_tracee, setup_sleeper,

@@ -95,6 +95,15 @@ static void test_events(void **state)
         assert_int_equal(decode_event(SIGTRAP, events[i].event).kind, events[i].kind);
 }
 
+static void test_system_calls(void **state)
+{
+    (void)state;
+    struct lw_stop stop = decode(CLD_TRAPPED, SIGTRAP | 0x80);
+    assert_int_equal(stop.kind, LW_STOP_SYSCALL);
+    assert_int_equal(stop.signal, SIGTRAP);
+    assert_int_equal(decode(CLD_TRAPPED, SIGTRAP).kind, LW_STOP_SIGNAL);
+}
+
 static void test_what_is_no_stop_of_a_tracee(void **state)
 {
     (void)state;
@@ -165,11 +174,9 @@ static void test_a_real_tracee(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ends),
-        cmocka_unit_test(test_signals),
-        cmocka_unit_test(test_event_stops),
-        cmocka_unit_test(test_events),
-        cmocka_unit_test(test_what_is_no_stop_of_a_tracee),
+        cmocka_unit_test(test_ends),          cmocka_unit_test(test_signals),
+        cmocka_unit_test(test_event_stops),   cmocka_unit_test(test_events),
+        cmocka_unit_test(test_system_calls),  cmocka_unit_test(test_what_is_no_stop_of_a_tracee),
         cmocka_unit_test(test_a_real_tracee),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

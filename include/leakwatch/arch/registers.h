@@ -50,4 +50,17 @@ bool lw_registers_dwarf(const struct lw_registers *registers, unsigned number, u
  */
 bool lw_registers_restart_interrupted(struct lw_registers *registers);
 
+/* The thread makes this system call next, at a system call instruction; what it was in before is
+ * forgotten. */
+void lw_registers_set_call(struct lw_registers *registers, long number, const uint64_t arguments[6],
+                           uint64_t instruction);
+/* The result of a system call that has just ended: a negative errno on failure. */
+int64_t lw_registers_call_result(const struct lw_registers *registers);
+/* It was broken off and did nothing; the kernel would restart it (-ERESTARTSYS and its like). */
+bool lw_registers_call_broken_off(const struct lw_registers *registers);
+
+/* The bytes of a system call instruction. */
+#define LW_SYSCALL_SIZE 2
+extern const uint8_t lw_syscall_instruction[LW_SYSCALL_SIZE];
+
 #endif

@@ -11,15 +11,22 @@
  * One thread is borrowed: the one to whom it does the least harm (it is running; or asleep in a
  * call that the kernel restarts by itself; or in another, which is then made again). Its signals
  * are blocked meanwhile, and its registers, its mask and an interrupted system call are given back,
- * so that the program cannot tell. All other threads run on: their stops are dispatched here. The
- * calls run from system call stop to system call stop (PTRACE_SYSCALL), at a system call
- * instruction that the target has anyway.
+ * so that the program cannot tell. All other threads run on: their stops are dispatched here, and
+ * nobody else polls the tracer until the end. The calls run from system call stop to system call
+ * stop (PTRACE_SYSCALL), at a system call instruction that the target has anyway. A call that
+ * sleeps with a time limit (nanosleep, poll) must not be made: it would overwrite the kernel's note
+ * of how to restart the thread's own. Whether seccomp or syscall user dispatch permits a call is
+ * the caller's business.
+ *
+ * A stop by SIGSTOP that comes meanwhile stops the other threads at once, and the borrowed one when
+ * it is given back; of a stopped process, the thread is stopped again afterwards.
  */
 struct lw_remote_call; /* a borrowed thread */
 
 /* Everything that is planted must be planted later. `instruction` is the address of a system call
- * instruction in the target. 0; -ESRCH: the target has ended or become another program; -ETIMEDOUT:
- * no thread could be stopped within a second (all are stuck in the kernel); -ENOMEM. */
+ * instruction in the target. 0; -ESRCH: the target has ended or become another program, whose stop
+ * is left to be seen by the next lw_tracer_next; -EFAULT: there is no such instruction there;
+ * -ETIMEDOUT: no thread could be stopped within a second (all are stuck in the kernel); -ENOMEM. */
 int lw_remote_call_begin(struct lw_tracer *tracer, uint64_t instruction,
                          struct lw_remote_call **call);
 
@@ -28,13 +35,15 @@ int lw_remote_call_begin(struct lw_tracer *tracer, uint64_t instruction,
 int lw_remote_call_make(struct lw_remote_call *call, long number, const uint64_t arguments[6],
                         int64_t *result);
 
-/* Copies `size` bytes (at most 256) into the thread's memory where it holds nothing (below its
- * stack pointer and the red zone) and stays until the end: 0 and *address, or a negative errno. */
+/* Copies `size` bytes (at most 256, and at most four times) into the thread's memory, below its
+ * stack pointer and the red zone, or where there is no room on a page that is mapped for it. They
+ * stay until the end, when what was there before is back. `memory` is the target's, and outlives
+ * the call. 0 and *address; -E2BIG; or a negative errno. */
 int lw_remote_call_store(struct lw_remote_call *call, struct lw_memory *memory, const void *bytes,
                          size_t size, uint64_t *address);
 
-/* Gives the thread back, running as before. *pause_ns (may be NULL): for how long it was held. 0,
- * or -ESRCH as above. */
+/* Gives the thread back, running or stopped as before, and frees `call`, also on errors. *pause_ns
+ * (may be NULL): for how long it was held. 0, or -ESRCH as above. */
 int lw_remote_call_end(struct lw_remote_call *call, uint64_t *pause_ns);
 
 /* The address of a system call instruction in the modules' code, or 0. */

@@ -19,7 +19,8 @@ enum lw_stop_kind {
     LW_STOP_CLONE,  /* PTRACE_EVENT_CLONE, in the thread that called clone */
     LW_STOP_FORK,   /* likewise fork, vfork */
     LW_STOP_EXEC,   /* PTRACE_EVENT_EXEC: the old image and all other threads are gone */
-    LW_STOP_OTHER,  /* an event that asks nothing of the tracer */
+    LW_STOP_SYSCALL, /* syscall-enter-stop or syscall-exit-stop, which look the same */
+    LW_STOP_OTHER,   /* an event that asks nothing of the tracer */
 };
 
 struct lw_stop {

@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <sys/ptrace.h>
 
+const uint8_t lw_syscall_instruction[LW_SYSCALL_SIZE] = {0x0f, 0x05};
+
 int lw_registers_read(pid_t tid, struct lw_registers *registers)
 {
     return ptrace(PTRACE_GETREGS, tid, NULL, &registers->native) == 0 ? 0 : -errno;
@@ -101,6 +103,37 @@ bool lw_registers_restart_interrupted(struct lw_registers *registers)
     if ((int64_t)r->orig_rax < 0 || (int64_t)r->rax != -EINTR)
         return false;
     r->rax = r->orig_rax;
-    r->rip -= 2; /* the length of the syscall instruction */
+    r->rip -= LW_SYSCALL_SIZE;
     return true;
+}
+
+#define TRAP_FLAG 0x100ull
+
+void lw_registers_set_call(struct lw_registers *registers, long number, const uint64_t arguments[6],
+                           uint64_t instruction)
+{
+    struct user_regs_struct *r = &registers->native;
+    r->rax = (uint64_t)number;
+    r->rdi = arguments[0];
+    r->rsi = arguments[1];
+    r->rdx = arguments[2];
+    r->r10 = arguments[3];
+    r->r8 = arguments[4];
+    r->r9 = arguments[5];
+    r->rip = instruction;
+    r->orig_rax = UINT64_MAX; /* in no system call: there is nothing to restart */
+    r->eflags &= ~TRAP_FLAG;  /* of a program that steps itself */
+}
+
+int64_t lw_registers_call_result(const struct lw_registers *registers)
+{
+    return (int64_t)registers->native.rax;
+}
+
+bool lw_registers_call_broken_off(const struct lw_registers *registers)
+{
+    /* The kernel's own error numbers: ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND,
+     * ERESTART_RESTARTBLOCK. */
+    int64_t error = -(int64_t)registers->native.rax;
+    return error == 512 || error == 513 || error == 514 || error == 516;
 }

@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* System calls made by a borrowed thread. */
+#include "leakwatch/trace/remote_call.h"
+
+#include <errno.h>
+#include <linux/rseq.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+
+#include "leakwatch/arch/page.h"
+#include "leakwatch/base/clock.h"
+#include "leakwatch/base/log.h"
+#include "threads.h"
+
+#define WARN_NS   (5 * LW_NS_PER_SECOND)
+#define RED_ZONE  128 /* bytes below the stack pointer that belong to the function */
+#define STORE_MAX 256 /* bytes */
+
+/* Where a store went, and what was there before. */
+struct store {
+    struct lw_memory *memory;
+    uint64_t address;
+    size_t size;
+    uint8_t original[STORE_MAX];
+};
+
+struct lw_remote_call {
+    struct lw_tracer *tracer;
+    pid_t tid;
+    uint64_t instruction;
+    uint64_t since_ns;
+    enum lw_stop_kind stop; /* where it stands: LW_STOP_TRAP or LW_STOP_GROUP (a
+                               PTRACE_EVENT_STOP), or LW_STOP_SYSCALL at the end of a call */
+    bool is_gone;
+    bool stopped_by_us; /* and not by a stop signal: an -EINTR is our doing */
+
+    struct lw_registers registers;
+    uint64_t mask;
+    uint64_t rseq_slot, rseq_section; /* its rseq_cs field and what that held; 0: none */
+
+    struct store stores[4];
+    unsigned store_count;
+    uint64_t lowest; /* address of the stores on the stack */
+    uint64_t page;   /* mapped for stores that found no stack to go to; 0: none */
+};
+
+/* ---- Its state ---- */
+
+/*
+ * A thread inside a restartable sequence has told the kernel so in its rseq area. When the kernel
+ * sees it outside, as during our calls, it takes the note away, and the sequence would later go on
+ * as if nothing had come between. So the note is put back with the registers, and the kernel then
+ * aborts the sequence as it would have after any other interruption.
+ */
+static void read_rseq(struct lw_remote_call *call)
+{
+    struct __ptrace_rseq_configuration configuration;
+    call->rseq_slot = call->rseq_section = 0;
+    long size =
+        ptrace(PTRACE_GET_RSEQ_CONFIGURATION, call->tid, sizeof(configuration), &configuration);
+    if (size != sizeof(configuration) || configuration.rseq_abi_pointer == 0)
+        return;
+    call->rseq_slot = configuration.rseq_abi_pointer + offsetof(struct rseq, rseq_cs);
+    errno = 0;
+    long section = ptrace(PTRACE_PEEKDATA, call->tid, call->rseq_slot, NULL);
+    if (errno == 0)
+        call->rseq_section = (uint64_t)section;
+}
+
+static int check_instruction(const struct lw_remote_call *call)
+{
+    errno = 0;
+    long word = ptrace(PTRACE_PEEKTEXT, call->tid, call->instruction, NULL);
+    if (errno != 0)
+        return errno == ESRCH ? -ESRCH : -EFAULT;
+    return memcmp(&word, lw_syscall_instruction, LW_SYSCALL_SIZE) == 0 ? 0 : -EFAULT;
+}
+
+static int write_mask(const struct lw_remote_call *call, uint64_t mask)
+{
+    return ptrace(PTRACE_SETSIGMASK, call->tid, sizeof(mask), &mask) == 0 ? 0 : -errno;
+}
+
+static int read_state(struct lw_remote_call *call)
+{
+    int error = lw_registers_read(call->tid, &call->registers);
+    if (error)
+        return error;
+    /* The mask that the program has set: a temporary one (sigsuspend, ppoll) is gone by now for
+     * good, and is set again when the call is restarted. */
+    if (ptrace(PTRACE_GETSIGMASK, call->tid, sizeof(call->mask), &call->mask) != 0)
+        return -errno;
+    read_rseq(call);
+    call->lowest = lw_registers_sp(&call->registers) - RED_ZONE;
+    return 0;
+}
+
+/* Lets go of a thread in a PTRACE_EVENT_STOP, which the kernel takes before it decides about the
+ * restart of a system call: with its registers, that is given back too. */
+static int give_back(struct lw_remote_call *call)
+{
+    int error = lw_registers_write(call->tid, &call->registers);
+    if (!error && call->rseq_section != 0)
+        ptrace(PTRACE_POKEDATA, call->tid, call->rseq_slot, call->rseq_section);
+    if (!error)
+        error = write_mask(call, call->mask);
+    struct lw_thread *thread = lw_tracer_thread(call->tracer, call->tid);
+    if (error || !thread)
+        return -ESRCH;
+    lw_threads_let_others_take_signals(call->tracer, call->tid);
+    /* With a signal that came meanwhile, and has a handler, the call is left to fail. */
+    if (call->stopped_by_us)
+        lw_threads_restart_call(thread);
+    if (call->stop == LW_STOP_GROUP)
+        thread->stopped = ptrace(PTRACE_LISTEN, call->tid, NULL, NULL) == 0;
+    else
+        lw_ptrace_continue(call->tid, 0);
+    return 0;
+}
+
+int lw_remote_call_begin(struct lw_tracer *tracer, uint64_t instruction,
+                         struct lw_remote_call **call)
+{
+    struct lw_stop stop;
+    struct lw_remote_call *new = calloc(1, sizeof(*new));
+    if (!new)
+        return -ENOMEM;
+    *new = (struct lw_remote_call){.tracer = tracer, .instruction = instruction};
+    int error = lw_threads_borrow(tracer, &stop, &new->since_ns);
+    if (!error) {
+        new->tid = stop.tid;
+        new->stop = stop.kind;
+        new->stopped_by_us = stop.kind == LW_STOP_TRAP;
+        error = read_state(new);
+        if (!error) {
+            error = check_instruction(new);
+            if (!error)
+                error = write_mask(new, UINT64_MAX);
+            if (error)
+                give_back(new);
+        }
+    }
+    if (!error) {
+        *call = new;
+        return 0;
+    }
+    free(new);
+    lw_tracer_wake(tracer); /* a wake-up may have been taken for one of our stops */
+    return error;
+}
+
+/* ---- Calls ---- */
+
+/* Waits for the thread's next stop. It cannot be left alone now, however long it takes (a cgroup
+ * may be frozen). */
+static int await_stop(struct lw_remote_call *call, struct lw_stop *stop)
+{
+    uint64_t warn_at = lw_clock_now() + WARN_NS;
+    for (;;) {
+        *stop = lw_tracer_next(call->tracer, warn_at);
+        if (stop->kind == LW_STOP_NONE) {
+            if (lw_clock_now() < warn_at)
+                continue;
+            lw_warn("waiting for thread %d of process %d, which makes a system call for us and "
+                    "does not come back (frozen, or stuck in the kernel)",
+                    (int)call->tid, (int)call->tracer->pid);
+            warn_at = LW_NEVER;
+            continue;
+        }
+        bool is_end = stop->kind == LW_STOP_EXITED || stop->kind == LW_STOP_KILLED ||
+                      stop->kind == LW_STOP_EXEC;
+        if (stop->tid == call->tid && !is_end)
+            return 0;
+        int error = lw_threads_settle(call->tracer, stop);
+        if (error || stop->tid == call->tid)
+            return -ESRCH;
+    }
+}
+
+/*
+ * Resumes the thread and waits for its next stop of a kind. On the way, SIGSTOP may come, which
+ * nothing can block: it is delivered and stops the process, but the thread is ours still. `request`
+ * is PTRACE_SYSCALL or PTRACE_CONT.
+ */
+static int run_to(struct lw_remote_call *call, enum __ptrace_request request,
+                  bool (*is_wanted)(enum lw_stop_kind))
+{
+    long signal = 0;
+    struct lw_stop stop;
+    do {
+        /* Any stop takes an interrupt back, so it is asked for each time. */
+        if (request == PTRACE_CONT)
+            ptrace(PTRACE_INTERRUPT, call->tid, NULL, NULL);
+        int error = ptrace(request, call->tid, NULL, signal) == 0 ? 0 : -ESRCH;
+        if (!error)
+            error = await_stop(call, &stop);
+        call->is_gone = error != 0;
+        if (error)
+            return error;
+        signal = stop.kind == LW_STOP_SIGNAL ? stop.signal : 0;
+        call->stop = stop.kind;
+    } while (!is_wanted(stop.kind));
+    return 0;
+}
+
+static bool is_system_call(enum lw_stop_kind kind)
+{
+    return kind == LW_STOP_SYSCALL;
+}
+
+static bool is_event_stop(enum lw_stop_kind kind)
+{
+    return kind == LW_STOP_TRAP || kind == LW_STOP_GROUP;
+}
+
+int lw_remote_call_make(struct lw_remote_call *call, long number, const uint64_t arguments[6],
+                        int64_t *result)
+{
+    struct lw_registers registers;
+    do {
+        registers = call->registers;
+        lw_registers_set_call(&registers, number, arguments, call->instruction);
+        if (call->is_gone || lw_registers_write(call->tid, &registers) != 0 ||
+            run_to(call, PTRACE_SYSCALL, is_system_call) != 0 || /* its beginning */
+            run_to(call, PTRACE_SYSCALL, is_system_call) != 0 || /* its end */
+            lw_registers_read(call->tid, &registers) != 0) {
+            call->is_gone = true;
+            return -ESRCH;
+        }
+    } while (lw_registers_call_broken_off(&registers)); /* by a stop, of which there are few */
+    *result = lw_registers_call_result(&registers);
+    return 0;
+}
+
+/* ---- Stores ---- */
+
+/* A page of our own, for a stack that has no room: it grows only for the thread itself. */
+static int map_page(struct lw_remote_call *call)
+{
+    const uint64_t arguments[6] = {
+        0, LW_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, UINT64_MAX, 0};
+    int64_t result;
+    int error = lw_remote_call_make(call, SYS_mmap, arguments, &result);
+    if (error)
+        return error;
+    if (result < 0 && result >= -4095)
+        return (int)result;
+    call->page = (uint64_t)result;
+    call->lowest = call->page + LW_PAGE_SIZE;
+    return 0;
+}
+
+static int write_store(struct lw_remote_call *call, struct store *store, const void *bytes)
+{
+    store->address = (call->lowest - store->size) & ~15ull;
+    int error = lw_memory_read_all(store->memory, store->address, store->original, store->size);
+    return error ? error : lw_memory_write(store->memory, store->address, bytes, store->size);
+}
+
+int lw_remote_call_store(struct lw_remote_call *call, struct lw_memory *memory, const void *bytes,
+                         size_t size, uint64_t *address)
+{
+    if (size > STORE_MAX || call->store_count == sizeof(call->stores) / sizeof(call->stores[0]))
+        return -E2BIG;
+    if (call->is_gone)
+        return -ESRCH;
+    struct store *store = &call->stores[call->store_count];
+    *store = (struct store){.memory = memory, .size = size};
+    int error = write_store(call, store, bytes);
+    if (error == -EFAULT && call->page == 0) {
+        error = map_page(call);
+        if (!error)
+            error = write_store(call, store, bytes);
+    }
+    if (error)
+        return error;
+    call->lowest = *address = store->address;
+    call->store_count++;
+    return 0;
+}
+
+/* Nothing of the thread's is below its red zone; but where its stack is a coroutine's, that may be
+ * the end of it, and somebody else's memory. */
+static void take_stores_back(struct lw_remote_call *call)
+{
+    while (call->store_count > 0) {
+        struct store *store = &call->stores[--call->store_count];
+        lw_memory_write(store->memory, store->address, store->original, store->size);
+    }
+    if (call->page != 0) {
+        const uint64_t arguments[6] = {call->page, LW_PAGE_SIZE};
+        int64_t result;
+        lw_remote_call_make(call, SYS_munmap, arguments, &result);
+    }
+}
+
+/* ---- The end ---- */
+
+int lw_remote_call_end(struct lw_remote_call *call, uint64_t *pause_ns)
+{
+    if (!call->is_gone)
+        take_stores_back(call);
+    /* At the end of a system call it is too early: registers given back there are those of the
+     * thread when the kernel next looks for signals and restarts, which it does only when there is
+     * something pending. The stop for an interrupt is in the middle of that look. */
+    int error = call->is_gone ? -ESRCH : 0;
+    if (!error && !is_event_stop(call->stop))
+        error = run_to(call, PTRACE_CONT, is_event_stop);
+    if (!error)
+        error = give_back(call);
+    if (pause_ns)
+        *pause_ns = lw_clock_now() - call->since_ns;
+    lw_tracer_wake(call->tracer); /* a wake-up may have been taken for one of our stops */
+    free(call);
+    return error;
+}
+
+/* ---- The instruction ---- */
+
+static uint64_t find_in_segment(const struct lw_elf_image *image,
+                                const struct lw_elf_segment *segment)
+{
+    uint8_t bytes[LW_PAGE_SIZE];
+    for (uint64_t offset = 0; offset + LW_SYSCALL_SIZE <= segment->file_size;
+         offset += sizeof(bytes) - (LW_SYSCALL_SIZE - 1)) {
+        size_t wanted = segment->file_size - offset;
+        if (wanted > sizeof(bytes))
+            wanted = sizeof(bytes);
+        size_t size = lw_elf_image_read(image, segment->address + offset, bytes, wanted);
+        const uint8_t *found = memmem(bytes, size, lw_syscall_instruction, LW_SYSCALL_SIZE);
+        if (found)
+            return segment->address + offset + (uint64_t)(found - bytes);
+    }
+    return 0;
+}
+
+static uint64_t find_in_module(const struct lw_module *module)
+{
+    size_t count;
+    const struct lw_elf_segment *segments = lw_elf_image_segments(module->image, &count);
+    for (size_t i = 0; i < count; i++) {
+        if (!segments[i].executable || segments[i].writable)
+            continue;
+        uint64_t address = find_in_segment(module->image, &segments[i]);
+        if (address != 0)
+            return module->bias + address;
+    }
+    return 0;
+}
+
+/* The vdso and the C library are there until the process ends; others may be closed. */
+static int preference(const struct lw_module *module)
+{
+    struct lw_elf_symbol symbol;
+    if (module->is_vdso)
+        return 0;
+    bool is_libc = lw_elf_image_find_symbols(module->image, "__libc_start_main", &symbol, 1) > 0;
+    return is_libc || module->is_executable ? 1 : 2;
+}
+
+uint64_t lw_remote_call_find_instruction(struct lw_module_table *modules)
+{
+    size_t count = lw_module_table_count(modules);
+    for (int wanted = 0; wanted <= 2; wanted++) {
+        for (uint32_t id = 1; id <= count; id++) {
+            const struct lw_module *module = lw_module_table_get(modules, id);
+            if (!module->loaded || !module->image || preference(module) != wanted)
+                continue;
+            uint64_t address = find_in_module(module);
+            if (address != 0)
+                return address;
+        }
+    }
+    return 0;
+}
