@@ -83,8 +83,8 @@ static enum harm harm_to(const struct lw_tracer *tracer, const struct lw_thread 
     return sscanf(text, "%lu", &number) == 1 ? harm_to_call(number) : HARM_NONE;
 }
 
-/* Interrupts the best of those that have not been yet; false when there is none. */
-static bool interrupt_best(const struct lw_tracer *tracer)
+/* Interrupts the best of those that have not been yet; *since_ns is when. */
+static void interrupt_best(const struct lw_tracer *tracer, uint64_t *since_ns)
 {
     struct lw_thread *best = NULL;
     enum harm least = HARM_GONE;
@@ -97,9 +97,9 @@ static bool interrupt_best(const struct lw_tracer *tracer)
         if (least == HARM_NONE)
             break;
     }
+    *since_ns = lw_clock_now();
     if (best)
         best->interrupted = ptrace(PTRACE_INTERRUPT, best->tid, NULL, NULL) == 0;
-    return best;
 }
 
 static bool is_last_stop(const struct lw_tracer *tracer, const struct lw_stop *stop)
@@ -153,8 +153,7 @@ int lw_threads_borrow(struct lw_tracer *tracer, struct lw_stop *stop, uint64_t *
         (*item)->interrupted = false;
     for (; now - start < LIMIT_NS && has_threads(tracer); now = lw_clock_now()) {
         if (now >= next_try || lw_threads_count_awaited(tracer) == 0) {
-            *since_ns = now;
-            interrupt_best(tracer);
+            interrupt_best(tracer, since_ns);
             next_try = now + PATIENCE_NS;
         }
         *stop = lw_tracer_next(tracer, next_try);
