@@ -47,8 +47,7 @@ INLINE uint32_t add_shared(uint32_t *counter, uint32_t value)
     return __atomic_fetch_add(counter, value, __ATOMIC_RELAXED);
 }
 
-/* Fibonacci hashing (Knuth, TAOCP 3, 6.4): the golden ratio's bits. */
-#define GOLDEN 0x9e3779b97f4a7c15ull
+#define GOLDEN LW_AGENT_GOLDEN
 
 INLINE uint64_t mix(uint64_t x)
 {

@@ -5,26 +5,14 @@
 
 #include "agent.h"
 
-INLINE struct lw_agent_record *generation_base(uint32_t generation)
-{
-    uint64_t bucket = ((1ull << generation) - 1) << LW_AGENT_BUCKETS_LOG;
-    return shared->ledger[bucket];
-}
-
-/* Blocks that are neighbours have neighbouring buckets: 32 for each page of 4 KiB. */
 INLINE struct lw_agent_record *near_bucket(uint64_t address, uint32_t generation)
 {
-    uint64_t page = (address >> 12) * GOLDEN >> (64 - (LW_AGENT_BUCKETS_LOG - 5) - generation);
-    return generation_base(generation) +
-           (page * 32 + (address >> 7 & 31)) * LW_AGENT_BUCKET_RECORDS;
+    return shared->ledger[lw_agent_near_bucket(address, generation)];
 }
 
-/* The second choice is anywhere (an odd constant of xxHash's, unrelated to the first). */
 INLINE struct lw_agent_record *far_bucket(uint64_t address, uint32_t generation)
 {
-    uint64_t bucket =
-        (address >> 3) * 0xc2b2ae3d27d4eb4full >> (64 - LW_AGENT_BUCKETS_LOG - generation);
-    return generation_base(generation) + bucket * LW_AGENT_BUCKET_RECORDS;
+    return shared->ledger[lw_agent_far_bucket(address, generation)];
 }
 
 INLINE bool holds(const struct lw_agent_record *record, uint64_t address)

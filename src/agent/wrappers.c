@@ -431,6 +431,7 @@ INLINE bool is_sampled(struct lw_agent_thread *thread, uint64_t size, const uint
 {
     if (UNLIKELY(thread->busy && is_nested(thread, sp)))
         return false;
+    thread->calls++;
     return UNLIKELY((thread->countdown -= (int64_t)size) < 0);
 }
 

@@ -4,9 +4,8 @@
 
 #include <stddef.h>
 
-/* The record engine's place: it is the first of `any`, and the one of `record`. */
-static lw_engine_create *const any[] = {lw_trap_engine_create, NULL};
-static lw_engine_create *const record[] = {lw_trap_engine_create, NULL};
+static lw_engine_create *const any[] = {lw_record_engine_create, lw_trap_engine_create, NULL};
+static lw_engine_create *const record[] = {lw_record_engine_create, NULL};
 static lw_engine_create *const trap[] = {lw_trap_engine_create, NULL};
 
 lw_engine_create *const *lw_engine_choice_list(enum lw_engine_choice choice)

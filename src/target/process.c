@@ -132,6 +132,13 @@ uint64_t lw_process_rss(pid_t pid)
     return resident != NULL ? strtoull(resident, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
 }
 
+uint64_t lw_process_cpu_ns(pid_t pid)
+{
+    lw_auto_free char *stat = read_proc_file(pid, "stat");
+    const uint64_t ticks = stat != NULL ? stat_field(stat, 14) + stat_field(stat, 15) : 0;
+    return ticks * (1000000000u / (uint64_t)sysconf(_SC_CLK_TCK));
+}
+
 uint64_t lw_process_start_time(pid_t pid)
 {
     lw_auto_free char *stat = read_proc_file(pid, "stat");

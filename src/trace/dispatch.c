@@ -148,6 +148,12 @@ void lw_tracer_pass(struct lw_thread *thread, const struct lw_breakpoint *breakp
     lw_ptrace_continue(thread->tid, 0);
 }
 
+void lw_tracer_hold(struct lw_thread *thread)
+{
+    ptrace(PTRACE_INTERRUPT, thread->tid, NULL, NULL);
+    lw_ptrace_continue(thread->tid, 0);
+}
+
 void lw_tracer_resume(pid_t tid)
 {
     lw_ptrace_continue(tid, 0);

@@ -298,6 +298,16 @@ static void take_stores_back(struct lw_remote_call *call)
     }
 }
 
+pid_t lw_remote_call_thread(const struct lw_remote_call *call)
+{
+    return call->tid;
+}
+
+const struct lw_registers *lw_remote_call_registers(const struct lw_remote_call *call)
+{
+    return &call->registers;
+}
+
 /* ---- The end ---- */
 
 int lw_remote_call_end(struct lw_remote_call *call, uint64_t *pause_ns)

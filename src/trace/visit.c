@@ -24,13 +24,14 @@ struct round {
 };
 
 /* The stack pointer and pc of a thread that sleeps in a system call (the last two numbers of
- * /proc/PID/syscall); false for one that runs. */
+ * /proc/PID/syscall); false for one that runs, sleeps elsewhere (the first number is -1), or stands
+ * in a stop of which we have not heard yet. */
 static bool read_sleeper(pid_t tid, struct lw_visit *visit)
 {
     char path[64];
     snprintf(path, sizeof(path), "/proc/%d/syscall", (int)tid);
     lw_auto_free char *text = lw_text_read_file(path, NULL);
-    char *pc = text ? strrchr(text, ' ') : NULL;
+    char *pc = text && text[0] != '-' ? strrchr(text, ' ') : NULL;
     if (!pc)
         return false;
     *pc++ = '\0';

@@ -76,8 +76,8 @@ struct lw_agent_control {
     uint64_t min_size, max_size;
     uint64_t lapse_cycles; /* of the time-stamp counter, without a tick: leakwatch is gone */
     uint64_t linker_state; /* address of the dynamic linker's r_debug.r_state, or 0 */
-    uint32_t range_count;  /* modules with allocator functions: their calls of each other */
-    uint32_t reserved;     /* are nested */
+    uint32_t range_count;  /* the agent, and modules with allocator functions: what they call */
+    uint32_t reserved;     /* inside a watched function is nested */
     uint64_t ranges[LW_AGENT_RANGES][2]; /* [start, end) */
 };
 
@@ -150,6 +150,30 @@ static inline uint32_t lw_agent_record_rate(uint64_t value)
 static inline uint32_t lw_agent_record_stored_size(uint64_t value)
 {
     return (uint32_t)(value >> 34);
+}
+
+/* Fibonacci hashing (Knuth, TAOCP 3, 6.4): the golden ratio's bits. */
+#define LW_AGENT_GOLDEN 0x9e3779b97f4a7c15ull
+
+/* Indexes in the ledger: a generation's first bucket, and an address's two. */
+static inline uint64_t lw_agent_first_bucket(uint32_t generation)
+{
+    return (1ull << (LW_AGENT_BUCKETS_LOG + generation)) - (1ull << LW_AGENT_BUCKETS_LOG);
+}
+
+/* Blocks that are neighbours have neighbouring buckets: 32 for each page of 4 KiB. */
+static inline uint64_t lw_agent_near_bucket(uint64_t address, uint32_t generation)
+{
+    uint64_t page =
+        (address >> 12) * LW_AGENT_GOLDEN >> (64 - (LW_AGENT_BUCKETS_LOG - 5) - generation);
+    return lw_agent_first_bucket(generation) + page * 32 + (address >> 7 & 31);
+}
+
+/* The second choice is anywhere (an odd constant of xxHash's, unrelated to the first). */
+static inline uint64_t lw_agent_far_bucket(uint64_t address, uint32_t generation)
+{
+    return lw_agent_first_bucket(generation) +
+           ((address >> 3) * 0xc2b2ae3d27d4eb4full >> (64 - LW_AGENT_BUCKETS_LOG - generation));
 }
 
 /* Blocks of a gigabyte and more: their sizes. address 0: free. */

@@ -23,6 +23,8 @@ uint64_t lw_registers_pc(const struct lw_registers *registers);
 void lw_registers_set_pc(struct lw_registers *registers, uint64_t pc);
 uint64_t lw_registers_sp(const struct lw_registers *registers);
 void lw_registers_set_sp(struct lw_registers *registers, uint64_t sp);
+/* Of the thread's own storage. */
+uint64_t lw_registers_thread_pointer(const struct lw_registers *registers);
 uint64_t lw_registers_frame_pointer(const struct lw_registers *registers);
 
 /* The same place in the same call: all registers that a signal handler's return brings back. */

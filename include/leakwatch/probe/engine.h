@@ -108,5 +108,8 @@ typedef struct lw_engine *lw_engine_create(const struct lw_engine_options *optio
 
 /* int3 at entry and return, every event delivered through ptrace: works everywhere. */
 lw_engine_create lw_trap_engine_create;
+/* Code patched into the target records into memory that it shares with us; no stops, no ptrace
+ * while watching. Not possible everywhere. */
+lw_engine_create lw_record_engine_create;
 
 #endif

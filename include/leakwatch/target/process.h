@@ -41,6 +41,9 @@ static inline bool lw_task_has_ended(const struct lw_task_status *status)
  */
 uint64_t lw_process_rss(pid_t pid);
 
+/* The processor time that all its threads have used, ns; 0 when the process is gone. */
+uint64_t lw_process_cpu_ns(pid_t pid);
+
 /* Start time in clock ticks since boot (/proc/PID/stat field 22), which with the PID names a
  * process uniquely; 0 when it is gone. */
 uint64_t lw_process_start_time(pid_t pid);
@@ -52,6 +55,12 @@ char *lw_process_exe(pid_t pid);
 /* Another process's memory is that of this process too (CLONE_VM without CLONE_THREAD, vfork):
  * kcmp(KCMP_VM), or -errno where the kernel has no kcmp. 1 yes, 0 no. */
 int lw_process_shares_memory(pid_t a, pid_t b);
+
+/*
+ * The wait status (wait(2)) of a process that has ended and is not our child: from its pidfd (-1:
+ * none; tells since Linux 6.15), or while it is a zombie. 0, or -ENODATA when it cannot be known.
+ */
+int lw_process_exit_status(int pid_fd, pid_t pid, int *status);
 
 /*
  * Refuses, before anything is touched, what cannot be watched: no such process, a thread id that is

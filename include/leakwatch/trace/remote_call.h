@@ -42,6 +42,10 @@ int lw_remote_call_make(struct lw_remote_call *call, long number, const uint64_t
 int lw_remote_call_store(struct lw_remote_call *call, struct lw_memory *memory, const void *bytes,
                          size_t size, uint64_t *address);
 
+/* Who was borrowed, and its own registers. */
+pid_t lw_remote_call_thread(const struct lw_remote_call *call);
+const struct lw_registers *lw_remote_call_registers(const struct lw_remote_call *call);
+
 /* Gives the thread back, running or stopped as before, and frees `call`, also on errors. *pause_ns
  * (may be NULL): for how long it was held. 0, or -ESRCH as above. */
 int lw_remote_call_end(struct lw_remote_call *call, uint64_t *pause_ns);

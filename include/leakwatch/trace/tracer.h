@@ -116,6 +116,9 @@ struct lw_breakpoint *lw_tracer_hit(struct lw_tracer *tracer, const struct lw_st
 /* Lets the thread run on past the breakpoint. */
 void lw_tracer_pass(struct lw_thread *thread, const struct lw_breakpoint *breakpoint);
 
+/* Moves a thread from the stop it is in to one in which it can be borrowed (trace/remote_call.h),
+ * without an instruction between. */
+void lw_tracer_hold(struct lw_thread *thread);
 /* Lets a spawned process run its first instruction. */
 void lw_tracer_resume(pid_t tid);
 

@@ -44,6 +44,11 @@ void lw_registers_set_sp(struct lw_registers *registers, uint64_t sp)
     registers->native.rsp = sp;
 }
 
+uint64_t lw_registers_thread_pointer(const struct lw_registers *registers)
+{
+    return registers->native.fs_base;
+}
+
 uint64_t lw_registers_frame_pointer(const struct lw_registers *registers)
 {
     return registers->native.rbp;

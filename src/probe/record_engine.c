@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The record engine: the agent records in the target, and this reads. */
+#include <errno.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "leakwatch/base/clock.h"
+#include "leakwatch/base/log.h"
+#include "leakwatch/target/process.h"
+#include "record.h"
+
+/* How often what the agent asks for is looked into, and places of threads that ended are freed. */
+#define REFRESH_NS (200 * LW_NS_PER_MS)
+#define RECLAIM_NS LW_NS_PER_SECOND
+
+static struct record_engine *record_of(struct lw_engine *engine)
+{
+    return (struct record_engine *)engine; /* its first member */
+}
+
+struct tracer_work {
+    struct record_engine *record;
+    lw_error *(*function)(struct record_engine *, void *);
+    void *argument;
+    lw_error *error;
+};
+
+static void *run_work(void *argument)
+{
+    struct tracer_work *work = argument;
+    work->error = work->function(work->record, work->argument);
+    return NULL;
+}
+
+lw_error *record_on_tracer_thread(struct record_engine *record,
+                                  lw_error *(*function)(struct record_engine *, void *),
+                                  void *argument)
+{
+    struct tracer_work work = {.record = record, .function = function, .argument = argument};
+    pthread_t thread;
+    int error = pthread_create(&thread, NULL, run_work, &work);
+    if (error)
+        return lw_error_create(error, "cannot start a thread: %s", strerror(error));
+    pthread_join(thread, NULL);
+    return work.error;
+}
+
+/* ---- while it runs ---- */
+
+static lw_error *record_attach_op(struct lw_engine *engine, pid_t pid)
+{
+    struct record_engine *record = record_of(engine);
+    record->pid_fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    return record_attach(record, pid);
+}
+
+static lw_error *record_launch_op(struct lw_engine *engine, char *const argv[],
+                                  const sigset_t *mask)
+{
+    struct record_engine *record = record_of(engine);
+    lw_error *error = record_launch(record, argv, mask);
+    if (!error)
+        record->pid_fd = (int)syscall(SYS_pidfd_open, record->child, 0);
+    return error;
+}
+
+/* Libraries have come or gone: the agent learns where, and allocators among them are patched. */
+static void refresh(struct record_engine *record)
+{
+    bool changed = false;
+    record->refreshed_ns = lw_clock_now();
+    record->row_requests = __atomic_load_n(&record->shared->row_requests, __ATOMIC_RELAXED);
+    if (lw_module_table_refresh(record->engine.modules, &changed) != 0 || !changed)
+        return;
+    const size_t sites = record->sites.count;
+    if (record_publish_modules(record) != 0) {
+        lw_warn("out of memory: stacks through libraries that were just loaded will be cut");
+        return;
+    }
+    lw_error *error = record_find_allocators(record);
+    if (!error)
+        error = record_plan(record);
+    if (!error && record->sites.count > sites)
+        error = record_attach_new(record);
+    if (error && lw_error_code(error) != ESRCH)
+        lw_warn("an allocator that was just loaded is not watched: %s", lw_error_message(error));
+    lw_error_destroy(error);
+}
+
+/* Places of threads that have ended are given to others. */
+static void reclaim_threads(struct record_engine *record)
+{
+    struct lw_agent_shared *shared = record->shared;
+    record->reclaimed_ns = lw_clock_now();
+    for (unsigned i = 0; record->control.tid_offset && i < LW_AGENT_THREAD_INDEX; i++) {
+        uint64_t word = __atomic_load_n(&shared->thread_index[i], __ATOMIC_ACQUIRE);
+        struct lw_agent_thread *thread = &shared->threads[word & (LW_AGENT_THREADS - 1)];
+        struct lw_task_status status;
+        if (word <= LW_AGENT_INDEX_GONE ||
+            lw_task_status_read(record->engine.attachment.pid, (pid_t)thread->tid, &status) !=
+                -ESRCH)
+            continue;
+        /* Its thread pointer may have gone to a new thread meanwhile, which then has changed tid.
+         */
+        pid_t tid = (pid_t)__atomic_load_n(&thread->tid, __ATOMIC_ACQUIRE);
+        if (lw_task_status_read(record->engine.attachment.pid, tid, &status) == -ESRCH &&
+            __atomic_compare_exchange_n(&shared->thread_index[i], &word, LW_AGENT_INDEX_GONE, false,
+                                        __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+            __atomic_store_n(&thread->used, 0, __ATOMIC_RELEASE);
+    }
+}
+
+/* What the target has asked for since the last look. */
+static void serve(struct record_engine *record)
+{
+    const struct lw_agent_shared *shared = record->shared;
+    const uint64_t now = lw_clock_now();
+    uint32_t events = __atomic_load_n(&shared->module_events, __ATOMIC_ACQUIRE);
+    bool is_due = now - record->refreshed_ns >= REFRESH_NS;
+    if (events != record->module_events ||
+        (is_due && shared->row_requests != record->row_requests)) {
+        record->module_events = events;
+        refresh(record);
+    }
+    uint32_t requests = __atomic_load_n(&shared->region_requests, __ATOMIC_RELAXED);
+    if (requests != record->region_requests && is_due) {
+        record->region_requests = requests;
+        record->refreshed_ns = now;
+        (void)record_publish_regions(record);
+    }
+    if (now - record->reclaimed_ns >= RECLAIM_NS)
+        reclaim_threads(record);
+}
+
+/* The image that the agent was put into is no more: its memory cannot be read, whatever has become
+ * of the process. */
+static bool is_gone(const struct record_engine *record)
+{
+    uint32_t mode;
+    return pread(record->memory.fd, &mode, sizeof(mode),
+                 (off_t)(record->base + LW_AGENT_CONTROL)) != sizeof(mode);
+}
+
+static struct lw_engine_outcome outcome_of(int status)
+{
+    if (WIFSIGNALED(status))
+        return (struct lw_engine_outcome){.end = LW_ENGINE_KILLED, .signal = WTERMSIG(status)};
+    return (struct lw_engine_outcome){.end = LW_ENGINE_EXITED, .status = WEXITSTATUS(status)};
+}
+
+/* How the process has ended, as far as that can be known. */
+static struct lw_engine_outcome find_end(struct record_engine *record)
+{
+    int status;
+    record->base = 0;
+    if (record->child && waitpid(record->child, &status, 0) == record->child) {
+        record->child = 0;
+        return outcome_of(status);
+    }
+    if (lw_process_exit_status(record->pid_fd, record->engine.attachment.pid, &status) == 0)
+        return outcome_of(status);
+    return (struct lw_engine_outcome){.end = LW_ENGINE_EXITED, .status = -1, .signal = -1};
+}
+
+static struct lw_engine_outcome look(struct record_engine *record)
+{
+    struct pollfd ended = {.fd = record->pid_fd, .events = POLLIN};
+    bool has_ended = record->pid_fd >= 0 && poll(&ended, 1, 0) > 0;
+    if (!has_ended && is_gone(record)) {
+        /* exec, or an end of which the descriptor tells in a moment */
+        has_ended = record->pid_fd >= 0 && poll(&ended, 1, 200) > 0;
+        if (!has_ended) {
+            record->base = 0;
+            return (struct lw_engine_outcome){.end = LW_ENGINE_EXEC};
+        }
+    }
+    if (has_ended)
+        return find_end(record);
+    return (struct lw_engine_outcome){
+        .end = __atomic_load_n(&record->shared->lapsed, __ATOMIC_ACQUIRE) ? LW_ENGINE_LAPSED
+                                                                          : LW_ENGINE_RUNS};
+}
+
+/* Until the next tick, or something to be done at once. */
+static void sleep_a_tick(const struct record_engine *record, uint64_t deadline)
+{
+    const uint64_t now = lw_clock_now();
+    uint64_t ns = LW_AGENT_TICK_NS - (now - record->start_ns) % LW_AGENT_TICK_NS;
+    if (deadline > now && deadline - now < ns)
+        ns = deadline - now;
+    const struct timespec timeout = {.tv_nsec = (long)ns};
+    syscall(SYS_futex, &record->shared->module_events, FUTEX_WAIT, record->module_events, &timeout,
+            NULL, 0);
+}
+
+static struct lw_engine_outcome record_run(struct lw_engine *engine, uint64_t deadline)
+{
+    struct record_engine *record = record_of(engine);
+    struct lw_engine_outcome outcome = {.end = LW_ENGINE_RUNS};
+    while (outcome.end == LW_ENGINE_RUNS) {
+        record_clock_advance(record);
+        outcome = look(record);
+        if (outcome.end == LW_ENGINE_RUNS) {
+            serve(record);
+            record_sampling_adjust(record);
+        }
+        if (atomic_exchange(&record->woken, false) || lw_clock_now() >= deadline)
+            break;
+        if (outcome.end == LW_ENGINE_RUNS)
+            sleep_a_tick(record, deadline);
+    }
+    return outcome;
+}
+
+static void record_wake(struct lw_engine *engine)
+{
+    struct record_engine *record = record_of(engine);
+    atomic_store(&record->woken, true);
+    syscall(SYS_futex, &record->shared->module_events, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+static void record_stop(struct lw_engine *engine, struct lw_engine_detachment *detachment)
+{
+    struct record_engine *record = record_of(engine);
+    *detachment = (struct lw_engine_detachment){.restored = true};
+    if (record->base == 0)
+        return; /* it was never there, or has ended with its image */
+    lw_error *error = record_leave(record, detachment);
+    if (error && lw_error_code(error) != ESRCH)
+        lw_warn("cannot take the recorder out of process %d: %s", (int)engine->attachment.pid,
+                lw_error_message(error));
+    lw_error_destroy(error);
+}
+
+static bool record_verify(struct lw_engine *engine, uint64_t *bytes)
+{
+    struct record_engine *record = record_of(engine);
+    size_t compared = 0;
+    bool equal = !record->breakpoints || lw_breakpoint_table_verify(record->breakpoints, &compared);
+    *bytes = compared;
+    return equal;
+}
+
+static struct lw_snapshot *record_snapshot(struct lw_engine *engine, bool with_blocks)
+{
+    struct record_engine *record = record_of(engine);
+    return record->view_ready ? record_view_snapshot(&record->view, lw_clock_now(), with_blocks)
+                              : NULL;
+}
+
+static void record_totals(struct lw_engine *engine, struct lw_ledger_totals *totals,
+                          struct lw_event_counts *events)
+{
+    record_view_totals(&record_of(engine)->view, lw_clock_now(), totals, events);
+}
+
+void record_forget_sites(struct record_engine *record)
+{
+    lw_vector_for_each (landing, &record->landings)
+        free(*landing);
+    lw_vector_deinit(&record->landings);
+    lw_vector_for_each (site, &record->sites)
+        free(*site);
+    lw_vector_deinit(&record->sites);
+}
+
+static void record_destroy(struct lw_engine *engine)
+{
+    struct record_engine *record = record_of(engine);
+    if (record->view_ready)
+        record_view_deinit(&record->view);
+    lw_vector_for_each (set, &engine->attachment.sets)
+        lw_allocator_set_deinit(set);
+    lw_vector_deinit(&engine->attachment.sets);
+    record_forget_sites(record);
+    lw_vector_for_each (rows, &record->rows)
+        lw_row_table_deinit(&rows->table);
+    lw_vector_deinit(&record->rows);
+    lw_breakpoint_table_destroy(record->breakpoints);
+    lw_module_table_destroy(engine->modules);
+    if (record->memory_open)
+        lw_process_memory_deinit(&record->memory);
+    if (record->shared)
+        munmap(record->shared, sizeof(*record->shared));
+    if (record->shared_fd >= 0)
+        close(record->shared_fd);
+    if (record->pid_fd >= 0)
+        close(record->pid_fd);
+    free(record);
+}
+
+static const struct lw_engine_ops record_ops = {
+    .name = "record",
+    .attach = record_attach_op,
+    .launch = record_launch_op,
+    .run = record_run,
+    .stop = record_stop,
+    .verify = record_verify,
+    .wake = record_wake,
+    .snapshot = record_snapshot,
+    .totals = record_totals,
+    .destroy = record_destroy,
+};
+
+struct lw_engine *lw_record_engine_create(const struct lw_engine_options *options)
+{
+    struct record_engine *record = calloc(1, sizeof(*record));
+    if (!record)
+        return NULL;
+    record->engine.ops = &record_ops;
+    record->engine.options = *options;
+    record->shared_fd = record->pid_fd = -1;
+    return &record->engine;
+}

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Taking the agent out of the target: ours, or what a leakwatch that was killed has left. */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "leakwatch/base/cleanup.h"
+#include "leakwatch/base/clock.h"
+#include "leakwatch/base/log.h"
+#include "leakwatch/target/process.h"
+#include "leakwatch/trace/visit.h"
+#include "leakwatch/unwind/unwinder.h"
+#include "record.h"
+#include "record_return.h"
+
+/* How long to wait for threads to leave the agent; then its memory stays, and is told of. */
+#define SETTLE_NS (5 * LW_NS_PER_SECOND)
+#define FRAMES    1024
+
+struct leaving {
+    struct record_return_search search;
+    struct lw_unwinder *unwinder;
+    struct lw_unwound_frame *frames;
+};
+
+/* In the agent's code, or in a landing (its slots and gates). */
+static bool is_agent(const struct record_engine *record, uint64_t address)
+{
+    if (address >= record->base && address < record->base + LW_AGENT_CODE_MAX)
+        return true;
+    lw_vector_for_each (landing, &record->landings)
+        if ((*landing)->mapped && address >= (*landing)->address &&
+            address < (*landing)->address + RECORD_LANDING_SIZE)
+            return true;
+    return false;
+}
+
+/* A word on the stack may be left over from a call that is long done: unwinding tells. */
+static bool returns_to_agent(struct leaving *leaving, const struct lw_registers *registers)
+{
+    bool truncated;
+    size_t count =
+        lw_unwinder_unwind(leaving->unwinder, registers, leaving->frames, FRAMES, &truncated);
+    for (size_t i = 0; i < count; i++)
+        if (is_agent(leaving->search.record, leaving->frames[i].pc))
+            return true;
+    return truncated;
+}
+
+/*
+ * The entries are the program's own again, so nobody comes in any more: who was seen outside once
+ * stays outside.
+ */
+static enum lw_visit_result visit_to_leave(void *context, const struct lw_visit *visit)
+{
+    struct leaving *leaving = context;
+    if (is_agent(leaving->search.record, visit->pc))
+        return visit->registers ? LW_VISIT_AGAIN : LW_VISIT_STOP;
+    if (!record_may_return(&leaving->search, visit->sp))
+        return LW_VISIT_DONE;
+    if (!visit->registers)
+        return LW_VISIT_STOP;
+    return returns_to_agent(leaving, visit->registers) ? LW_VISIT_AGAIN : LW_VISIT_DONE;
+}
+
+static enum lw_visit_result visit_in_passing(void *context, const struct lw_visit *visit)
+{
+    (void)context, (void)visit;
+    return LW_VISIT_DONE;
+}
+
+/* A module that was closed has taken our jump along. */
+static bool is_loaded(struct record_engine *record, const struct record_site *site)
+{
+    const struct lw_module *module = lw_module_table_find(record->engine.modules, site->entry);
+    return module && module->id == site->module;
+}
+
+/* Puts the program's own bytes back where the jumps are. */
+static int restore_entries(struct record_engine *record, unsigned *count)
+{
+    uint64_t pause = 0;
+    int error = 0;
+    lw_vector_for_each (item, &record->sites) {
+        struct record_site *site = *item;
+        site->breakpoint = NULL;
+        if (error || !site->patched || !is_loaded(record, site))
+            continue;
+        error = lw_breakpoint_plant_diverted(
+            record->breakpoints, site->entry, site->jump, LW_JUMP_SIZE,
+            site->slot + offsetof(struct record_slot, gate), &site->breakpoint);
+        if (error == -EFAULT || error == -EBUSY) /* unmapped meanwhile, or not ours any more */
+            error = 0;
+    }
+    if (!error)
+        error = lw_tracer_visit(record->tracer, visit_in_passing, NULL, lw_clock_now() + SETTLE_NS,
+                                &pause);
+    lw_vector_for_each (item, &record->sites) {
+        struct record_site *site = *item;
+        if (error < 0 || !site->breakpoint)
+            continue;
+        error = lw_breakpoint_replace(record->breakpoints, site->breakpoint, site->original);
+        site->patched = error != 0;
+        *count += error == 0;
+    }
+    if (pause > record->longest_pause_ns)
+        record->longest_pause_ns = pause;
+    return error < 0 ? error : 0;
+}
+
+/* Until no thread is in the agent or will return to it. */
+static int await_threads(struct record_engine *record)
+{
+    const uint64_t deadline = lw_clock_now() + SETTLE_NS;
+    struct leaving leaving = {
+        .search = {.record = record, .is_ours = is_agent},
+        .unwinder = lw_unwinder_create(&record->memory.memory, record->engine.modules),
+        .frames = calloc(FRAMES, sizeof(struct lw_unwound_frame)),
+    };
+    int left = leaving.unwinder && leaving.frames ? 1 : -ENOMEM;
+    for (unsigned rounds = 0; left > 0 && lw_clock_now() < deadline; rounds++) {
+        if (rounds > 0)
+            nanosleep(&(struct timespec){.tv_nsec = (long)LW_NS_PER_MS}, NULL);
+        left = lw_tracer_visit(record->tracer, visit_to_leave, &leaving, deadline,
+                               &record->longest_pause_ns);
+        record_return_search_deinit(&leaving.search);
+    }
+    lw_unwinder_destroy(leaving.unwinder);
+    free(leaving.frames);
+    return left > 0 ? -ETIMEDOUT : left;
+}
+
+static int unmap(struct record_engine *record)
+{
+    uint64_t instruction = lw_remote_call_find_instruction(record->engine.modules);
+    uint64_t pause = 0;
+    struct lw_remote_call *call;
+    int error = instruction ? lw_remote_call_begin(record->tracer, instruction, &call) : -ENOENT;
+    if (error)
+        return error;
+    error = record_unmap(record, call);
+    lw_remote_call_end(call, &pause);
+    if (pause > record->longest_pause_ns)
+        record->longest_pause_ns = pause;
+    return error;
+}
+
+static void switch_off(struct record_engine *record)
+{
+    const uint32_t mode = LW_AGENT_OFF;
+    record->control.mode = mode;
+    (void)lw_memory_write(&record->memory.memory, record->base + LW_AGENT_CONTROL, &mode,
+                          sizeof(mode));
+}
+
+/* On the tracer's thread. */
+static lw_error *take_out(struct record_engine *record, void *argument)
+{
+    struct lw_engine_detachment *detachment = argument;
+    struct lw_tracer tracer;
+    struct lw_leave_result left;
+    lw_tracer_init(&tracer, record->engine.attachment.pid, record->breakpoints);
+    record->tracer = &tracer;
+    switch_off(record);
+    lw_error *error = lw_tracer_seize(&tracer);
+    int result = error ? 0 : restore_entries(record, &detachment->probes_removed);
+    if (!error && !result)
+        result = await_threads(record);
+    if (!error && !result)
+        result = unmap(record);
+    if (result == -ETIMEDOUT)
+        lw_warn("a thread of process %d has been inside an allocator function for %d s: the "
+                "recorder is switched off and out of its way, but its memory stays mapped",
+                (int)tracer.pid, (int)(SETTLE_NS / LW_NS_PER_SECOND));
+    else if (result && result != -ESRCH)
+        lw_warn("cannot take the recorder's memory out of process %d: %s", (int)tracer.pid,
+                strerror(-result));
+    int restored = lw_tracer_leave(&tracer, &left);
+    if (left.longest_pause_ns > record->longest_pause_ns)
+        record->longest_pause_ns = left.longest_pause_ns;
+    detachment->threads = left.threads;
+    detachment->stopped = left.stopped;
+    detachment->restored = !error && (restored == 0 || restored == -ESRCH);
+    lw_vector_for_each (site, &record->sites)
+        detachment->restored &= !(*site)->patched || !is_loaded(record, *site);
+    lw_tracer_deinit(&tracer);
+    record->tracer = NULL;
+    return error;
+}
+
+lw_error *record_leave(struct record_engine *record, struct lw_engine_detachment *detachment)
+{
+    (void)lw_module_table_refresh(record->engine.modules, NULL);
+    lw_error *error = record_create_breakpoints(record);
+    record->longest_pause_ns = 0;
+    if (!error)
+        error = record_on_tracer_thread(record, take_out, detachment);
+    detachment->pause_ns = record->longest_pause_ns;
+    return error;
+}

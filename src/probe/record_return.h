@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Looking for addresses that a thread's stack may lead back to. */
+#ifndef LEAKWATCH_PROBE_RECORD_RETURN_H
+#define LEAKWATCH_PROBE_RECORD_RETURN_H
+
+#include "leakwatch/target/maps.h"
+#include "record.h"
+
+/* All zero but for the first two fields before its use. */
+struct record_return_search {
+    struct record_engine *record;
+    bool (*is_ours)(const struct record_engine *record, uint64_t word);
+    struct lw_maps maps;
+};
+
+/*
+ * Whether any word of the stack, from the red zone below `sp` to the end of the mapping, is ours.
+ * Such a word may be left over from a call that has returned; but where there is none, nothing on
+ * this stack will return to such an address. True also when the stack cannot be read.
+ */
+bool record_may_return(struct record_return_search *search, uint64_t sp);
+void record_return_search_deinit(struct record_return_search *search);
+
+#endif
