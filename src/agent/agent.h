@@ -84,6 +84,9 @@ uint32_t agent_unwind_plainly(struct lw_agent_thread *thread, const struct call 
  * which the same holds. */
 uint64_t agent_stack_end(struct lw_agent_thread *thread, uint64_t sp, uint64_t *start);
 
+/* modules.c: called before and after libraries come or go. */
+void modules_changed(void);
+
 /* stacks.c: the number of the stack with these frames, given outermost first or last. */
 struct stack_key {
     uint64_t hash; /* of the frames */

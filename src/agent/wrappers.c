@@ -625,29 +625,6 @@ void *new_recorded(uint64_t size, uint64_t alignment, const uint64_t *sp, uint64
     return block;
 }
 
-#define FUTEX_WAKE_NUMBER 1
-#define SYS_FUTEX_NUMBER  202
-#define RT_DELETE_STATE   2 /* <link.h>: libraries are about to be unmapped */
-
-/* The linker calls this before and after libraries come or go. */
-void modules_changed(void)
-{
-    if (control->linker_state && *(const volatile int *)control->linker_state == RT_DELETE_STATE) {
-        /* What is known of addresses ends here; before they can be used again. */
-        add_shared(&shared->epoch, 1);
-        add_shared(&shared->version, 1);
-        for (uint32_t i = 0; i < LW_AGENT_ROW_CACHE; i++)
-            __atomic_store_n(&shared->row_cache[i], 0, __ATOMIC_RELAXED);
-    }
-    add_shared(&shared->module_events, 1);
-    long result = SYS_FUTEX_NUMBER;
-    register uint64_t none __asm__("r10") = 0;
-    __asm__ volatile("syscall"
-                     : "+a"(result)
-                     : "D"(&shared->module_events), "S"(FUTEX_WAKE_NUMBER), "d"(1), "r"(none)
-                     : "rcx", "r11", "memory");
-}
-
 __asm__(".section .text.hot,\"ax\"\n"
         ".balign 16\n"
         ".globl agent_modules\nagent_modules:\n"

@@ -15,6 +15,8 @@
 
 /* How long to wait until no thread is in the few bytes that are overwritten. */
 #define SETTLE_NS LW_NS_PER_SECOND
+/* How often to look for another place, when the target has taken the one that was chosen. */
+#define PLACE_TRIES 5
 
 static lw_error *target_has_ended(const struct record_engine *record)
 {
@@ -236,6 +238,8 @@ static lw_error *explain_mapping(const struct record_engine *record, int error)
 {
     if (error == -ESRCH)
         return target_has_ended(record);
+    if (error == -EEXIST) /* the target has mapped something there meanwhile */
+        return lw_error_create(EAGAIN, "the recorder's address range is taken");
     return error ? not_possible("the target cannot map the recorder", error) : NULL;
 }
 
@@ -390,6 +394,23 @@ void record_finish_arming(struct record_engine *record)
             (unsigned long long)(record->engine.attachment.pause_ns / LW_NS_PER_US));
 }
 
+static lw_error *prepare_and_arm(struct record_engine *record, const struct record_arming *arming)
+{
+    for (int tries = 1;; tries++) {
+        lw_error *error = record_prepare(record);
+        if (!error)
+            error = record_create_breakpoints(record);
+        if (!error)
+            error = record_on_tracer_thread(record, record_arm, (void *)arming);
+        if (!error || lw_error_code(error) != EAGAIN)
+            return error;
+        record_forget_sites(record);
+        lw_error_destroy(error);
+        if (tries == PLACE_TRIES)
+            return lw_error_create(ENOTSUP, "the recorder's address range is taken");
+    }
+}
+
 lw_error *record_attach(struct record_engine *record, pid_t pid)
 {
     const struct record_arming arming = {.begin = begin_attach};
@@ -403,11 +424,7 @@ lw_error *record_attach(struct record_engine *record, pid_t pid)
     if (!error)
         error = record_clear_leftovers(record);
     if (!error)
-        error = record_prepare(record);
-    if (!error)
-        error = record_create_breakpoints(record);
-    if (!error)
-        error = record_on_tracer_thread(record, record_arm, (void *)&arming);
+        error = prepare_and_arm(record, &arming);
     if (!error)
         record_finish_arming(record);
     return error;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The record engine: the agent records in the target, and this reads. */
 #include <errno.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
@@ -130,6 +131,9 @@ static void serve(struct record_engine *record)
         (is_due && shared->row_requests != record->row_requests)) {
         record->module_events = events;
         refresh(record);
+        /* The thread in the dynamic linker waits for this. */
+        __atomic_store_n(&record->shared->modules_seen, events, __ATOMIC_RELEASE);
+        syscall(SYS_futex, &record->shared->modules_seen, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
     }
     uint32_t requests = __atomic_load_n(&shared->region_requests, __ATOMIC_RELAXED);
     if (requests != record->region_requests && is_due) {

@@ -11,8 +11,8 @@
 #include "leakwatch/target/process.h"
 #include "record.h"
 
-#define REACH       (2ull << 30) /* of a jump, bytes */
-#define BRK_RESERVE (1ull << 30) /* the heap may grow by that much without meeting a landing */
+#define REACH   (2ull << 30)   /* of a jump, bytes */
+#define RESERVE (256ull << 20) /* so far from where new mappings are put, where there is room */
 
 static bool is_operator_new(const struct lw_allocator_function *function)
 {
@@ -106,23 +106,20 @@ static bool is_taken(const struct record_engine *record, uint64_t start)
 }
 
 /*
- * A place in the gap between two mappings: at its upper end, where it is in nobody's way (the heap
- * grows up into a gap, a stack grows down from above into one, and gets none of ours).
+ * A place in the gap between two mappings, in nobody's way: new mappings are put at a gap's upper
+ * end, the heap grows into one from below, and a stack from above into one that gets none of ours.
  */
 static uint64_t place_in_gap(const struct record_engine *record, const struct lw_mapping *below,
                              const struct lw_mapping *above, const struct lw_module *module)
 {
-    uint64_t bottom = below->end;
-    if (strcmp(above->path, "[stack]") == 0)
+    const uint64_t gap = above->start - below->end;
+    uint64_t start = gap / 2 < RESERVE ? below->end + gap / 2 : above->start - RESERVE;
+    start &= ~(uint64_t)(LW_PAGE_SIZE - 1);
+    if (strcmp(above->path, "[stack]") == 0 || gap < 3 * RECORD_LANDING_SIZE)
         return 0;
-    if (strcmp(below->path, "[heap]") == 0)
-        bottom += BRK_RESERVE;
-    for (uint64_t start = above->start - RECORD_LANDING_SIZE;
-         start >= bottom && start < above->start && in_reach(start, module);
-         start -= RECORD_LANDING_SIZE)
-        if (!is_taken(record, start))
-            return start;
-    return 0;
+    while (start >= below->end + RECORD_LANDING_SIZE && is_taken(record, start))
+        start -= RECORD_LANDING_SIZE;
+    return start >= below->end + RECORD_LANDING_SIZE && in_reach(start, module) ? start : 0;
 }
 
 /* The place nearest to the module that is in reach of all of it, or 0. */

@@ -323,6 +323,7 @@ struct lw_agent_shared {
     uint32_t rate;    /* sampled: which of the means below is to be used */
     uint32_t version; /* of the rows and lists: raised with every change; by the agent too */
     uint32_t module_list, region_list;    /* which of the lists is valid */
+    uint32_t modules_seen;                /* of module_events: dealt with up to here */
     uint64_t sample_mean[LW_AGENT_RATES]; /* bytes between samples, not 0 */
     /* written by the agent; on lines of their own */
     _Alignas(64) uint32_t newest; /* generation of the ledger */
