@@ -141,19 +141,6 @@ int record_view_name_stacks(struct record_view *view)
     return 0;
 }
 
-static bool is_same_note(const struct record_epoch *a, const struct record_epoch *b)
-{
-    if (a->epoch != b->epoch || a->spans.count != b->spans.count)
-        return false;
-    for (size_t i = 0; i < a->spans.count; i++) {
-        const struct record_span *left = &a->spans.items[i], *right = &b->spans.items[i];
-        if (left->start != right->start || left->end != right->end || left->bias != right->bias ||
-            left->module != right->module)
-            return false;
-    }
-    return true;
-}
-
 /* Takes the note over. Of an epoch, the first is kept and the last. */
 static int keep_note(struct record_view *view, struct record_epoch *note)
 {
@@ -181,10 +168,6 @@ static int take_note(struct record_view *view)
     if (last && note.epoch < last->epoch)
         note.epoch = last->epoch; /* scribbled over */
     int result = collect_spans(view, &note);
-    if (result == 0 && last && is_same_note(last, &note)) {
-        lw_vector_deinit(&note.spans);
-        return 0;
-    }
     if (result == 0)
         result = keep_note(view, &note);
     if (result != 0)
