@@ -25,9 +25,9 @@ struct record_epoch {
 /*
  * Reads while the target writes, and never waits for it: a record that is being written is not
  * counted yet, and blocks that move while they are read are counted as they were found. What the
- * target has never touched is not touched here either (that would make the memory real). Nothing
- * that is read is trusted: the target may have scribbled over it, and figures are then wrong, but
- * nothing else is.
+ * target has never touched is not touched here either (that would make the memory real), but for
+ * the rest of a block of counts that it has begun. Nothing that is read is trusted: the target may
+ * have scribbled over it, and figures are then wrong, but nothing else is.
  *
  * Stacks are given their modules when they are first seen, from the modules as they were in the
  * stack's epoch. All of this is for one thread, the one that updates the module table.
