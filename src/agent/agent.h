@@ -74,12 +74,14 @@ void agent_keep_giant(struct lw_agent_thread *thread, uint64_t address, uint64_t
 /* The size of a giant, which is forgotten with `clear`. */
 uint64_t agent_giant_size(uint64_t address, bool clear);
 
-/* unwind.c: the number of the call's stack; *memo remembers how it was found. */
-uint32_t agent_unwind(struct lw_agent_thread *thread, const struct call *call,
-                      struct lw_agent_memo *memo, bool *truncated);
+/* unwind.c: the number of the call's stack, with AGENT_TRUNCATED when it was cut; *memo remembers
+ * how it was found. (The call is given in registers, which a hot path is spared storing.) */
+#define AGENT_TRUNCATED (1ull << 32)
+uint64_t agent_unwind(struct lw_agent_thread *thread, const uint64_t *sp, uint64_t fp,
+                      const struct lw_agent_site *site, struct lw_agent_memo *memo);
 /* The same from a signal handler that interrupted a wrapper: leaves what that was doing alone. */
-uint32_t agent_unwind_plainly(struct lw_agent_thread *thread, const struct call *call,
-                              bool *truncated);
+uint64_t agent_unwind_plainly(struct lw_agent_thread *thread, const uint64_t *sp, uint64_t fp,
+                              const struct lw_agent_site *site);
 /* The end of the stack that `sp` is on, as far as is known; *start is an address below `sp` for
  * which the same holds. */
 uint64_t agent_stack_end(struct lw_agent_thread *thread, uint64_t sp, uint64_t *start);
@@ -99,6 +101,12 @@ struct stack_key {
 uint32_t agent_intern(const struct stack_key *key);
 /* The block of the thread's counts for stacks index * LW_AGENT_COUNTS and following. */
 uint32_t agent_counts_block(struct lw_agent_thread *thread, uint32_t index);
+
+/* Where the search for a thread begins in the index. */
+INLINE struct lw_agent_index *index_of(uint64_t pointer)
+{
+    return &shared->thread_index[pointer * GOLDEN >> 51];
+}
 
 /* The thread that calls. */
 INLINE uint64_t thread_pointer(void)

@@ -20,23 +20,51 @@ static bool insert_in(struct lw_agent_record *bucket, uint64_t key, uint64_t val
     return false;
 }
 
-OUTLINE bool agent_insert_slow(uint64_t key, uint64_t value, struct replaced *replaced)
+/* Opens the generation after this one, unless another thread has. */
+static void open_next(uint64_t geometry)
+{
+    uint32_t next = (geometry & 0xff) + 1, newest = next - 1;
+    __atomic_compare_exchange_n(&shared->geometry, &geometry,
+                                lw_agent_first_bucket(next) << 8 | next, false, __ATOMIC_RELAXED,
+                                __ATOMIC_RELAXED);
+    __atomic_compare_exchange_n(&shared->newest, &newest, next, false, __ATOMIC_RELEASE,
+                                __ATOMIC_RELAXED);
+}
+
+/* Looks for the address's old record, and for room. */
+static bool insert_into(uint32_t generation, uint64_t key, uint64_t value,
+                        struct replaced *replaced)
 {
     uint64_t address = lw_agent_record_address(key);
+    struct lw_agent_record *near = near_bucket(address, generation);
+    struct lw_agent_record *far = far_bucket(address, generation);
+    struct lw_agent_record *old = find_in(near, address);
+    if (!old)
+        old = find_in(far, address);
+    if (old)
+        replaced->value = release(old, &replaced->key);
+    return insert_in(near, key, value) || insert_in(far, key, value);
+}
+
+/* A generation is full when one in 32 of as many blocks as it could hold has found it so; that is
+ * when it is somewhat more than half full. */
+#define FULL(generation) ((1u << (LW_AGENT_BUCKETS_LOG + (generation))) / 8)
+
+OUTLINE bool agent_insert_slow(uint64_t key, uint64_t value, struct replaced *replaced)
+{
     for (;;) {
-        uint32_t generation = __atomic_load_n(&shared->newest, __ATOMIC_RELAXED);
-        struct lw_agent_record *old = find_in(near_bucket(address, generation), address);
-        if (!old)
-            old = find_in(far_bucket(address, generation), address);
-        if (old)
-            replaced->value = release(old, &replaced->key);
-        if (insert_in(near_bucket(address, generation), key, value) ||
-            insert_in(far_bucket(address, generation), key, value))
+        uint64_t geometry = __atomic_load_n(&shared->geometry, __ATOMIC_RELAXED);
+        uint32_t generation = geometry & 0xff;
+        if (insert_into(generation, key, value, replaced))
             return true;
         if (generation + 1 >= LW_AGENT_GENERATIONS)
             return false;
-        __atomic_compare_exchange_n(&shared->newest, &generation, generation + 1, false,
-                                    __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+        uint32_t overflows = add_shared(&shared->overflows[generation], 1);
+        bool done = insert_into(generation + 1, key, value, replaced);
+        if (!done || overflows >= FULL(generation))
+            open_next(geometry);
+        if (done)
+            return true;
     }
 }
 
@@ -46,17 +74,21 @@ static uint64_t take_from(struct lw_agent_record *bucket, uint64_t address, uint
     return record ? release(record, key) : 0;
 }
 
+static uint64_t take_in(uint32_t generation, uint64_t address, uint64_t *key)
+{
+    uint64_t value = take_from(near_bucket(address, generation), address, key);
+    return value ? value : take_from(far_bucket(address, generation), address, key);
+}
+
 OUTLINE uint64_t agent_take_slow(uint64_t address, uint64_t *key)
 {
-    for (uint32_t generation = __atomic_load_n(&shared->newest, __ATOMIC_RELAXED) + 1;
-         generation-- > 0;) {
-        uint64_t value = take_from(near_bucket(address, generation), address, key);
-        if (value == 0)
-            value = take_from(far_bucket(address, generation), address, key);
-        if (value != 0)
-            return value;
-    }
-    return 0;
+    const uint32_t newest = __atomic_load_n(&shared->geometry, __ATOMIC_RELAXED) & 0xff;
+    uint64_t value = take_in(newest, address, key);
+    if (value == 0 && newest + 1 < LW_AGENT_GENERATIONS && shared->overflows[newest] > 0)
+        value = take_in(newest + 1, address, key);
+    for (uint32_t generation = newest; value == 0 && generation-- > 0;)
+        value = take_in(generation, address, key);
+    return value;
 }
 
 OUTLINE uint64_t agent_giant_size(uint64_t address, bool clear)

@@ -15,6 +15,14 @@ INLINE struct lw_agent_record *far_bucket(uint64_t address, uint32_t generation)
     return shared->ledger[lw_agent_far_bucket(address, generation)];
 }
 
+/* The first choice in the newest generation. */
+INLINE struct lw_agent_record *first_choice(uint64_t address)
+{
+    uint64_t geometry = __atomic_load_n(&shared->geometry, __ATOMIC_RELAXED);
+    uint64_t bucket = (address >> 4) * GOLDEN >> (64 - LW_AGENT_BUCKETS_LOG - (geometry & 63));
+    return &shared->ledger[(geometry >> 8) + bucket][address >> 4 & 3];
+}
+
 INLINE bool holds(const struct lw_agent_record *record, uint64_t address)
 {
     return record->key >> LW_AGENT_TICK_LOW_BITS == address >> 3;
@@ -44,19 +52,14 @@ INLINE uint64_t release(struct lw_agent_record *record, uint64_t *key)
  * the same address (looked for where it is likely), value 0: none. */
 INLINE bool insert(uint64_t key, uint64_t value, struct replaced *replaced)
 {
-    uint64_t address = lw_agent_record_address(key);
-    struct lw_agent_record *bucket =
-        near_bucket(address, __atomic_load_n(&shared->newest, __ATOMIC_RELAXED));
-    return LIKELY(claim(&bucket[address >> 5 & 3], key, value)) ||
+    return LIKELY(claim(first_choice(lw_agent_record_address(key)), key, value)) ||
            agent_insert_slow(key, value, replaced);
 }
 
 /* Takes the block's record out: its value, 0 when there is none. */
 INLINE uint64_t take(uint64_t address, uint64_t *key)
 {
-    struct lw_agent_record *bucket =
-        near_bucket(address, __atomic_load_n(&shared->newest, __ATOMIC_RELAXED));
-    struct lw_agent_record *record = &bucket[address >> 5 & 3];
+    struct lw_agent_record *record = first_choice(address);
     return LIKELY(holds(record, address)) ? release(record, key) : agent_take_slow(address, key);
 }
 

@@ -10,7 +10,6 @@ static uint32_t thread_id(uint64_t pointer)
 static void reset(struct lw_agent_thread *thread, uint64_t pointer)
 {
     thread->pointer = pointer;
-    thread->tid = thread_id(pointer);
     thread->busy = thread->level = thread->last_depth = 0;
     thread->released = thread->low = thread->high = 0;
     thread->heartbeat_cycles = 0;
@@ -20,7 +19,7 @@ static void reset(struct lw_agent_thread *thread, uint64_t pointer)
         agent_draw(thread);
 }
 
-static struct lw_agent_thread *take_place(uint64_t pointer, uint32_t *number)
+static struct lw_agent_thread *take_place(uint64_t pointer)
 {
     for (uint32_t i = 0; i < LW_AGENT_THREADS; i++) {
         struct lw_agent_thread *thread = &shared->threads[i];
@@ -28,13 +27,13 @@ static struct lw_agent_thread *take_place(uint64_t pointer, uint32_t *number)
         if (__atomic_load_n(&thread->used, __ATOMIC_RELAXED) == 0 &&
             __atomic_compare_exchange_n(&thread->used, &unused, 1, false, __ATOMIC_ACQUIRE,
                                         __ATOMIC_RELAXED)) {
+            __atomic_store_n(&thread->tid, thread_id(pointer), __ATOMIC_RELEASE);
             reset(thread, pointer);
             uint32_t count = __atomic_load_n(&shared->thread_count, __ATOMIC_RELAXED);
             while (count <= i &&
                    !__atomic_compare_exchange_n(&shared->thread_count, &count, i + 1, false,
                                                 __ATOMIC_RELAXED, __ATOMIC_RELAXED))
                 continue;
-            *number = i;
             return thread;
         }
     }
@@ -42,42 +41,67 @@ static struct lw_agent_thread *take_place(uint64_t pointer, uint32_t *number)
     return NULL;
 }
 
-/* Where in the index a thread is, or could be put; nobody else looks for this thread. */
+/* The thread's entry of the index, or a free one; nobody else looks for this thread. */
+static struct lw_agent_index *find_entry(uint64_t pointer)
+{
+    struct lw_agent_index *start = index_of(pointer), *gone = NULL;
+    for (uint32_t i = 0; i < LW_AGENT_THREAD_INDEX; i++) {
+        struct lw_agent_index *entry =
+            &shared->thread_index[(uint32_t)(start - shared->thread_index + i) %
+                                  LW_AGENT_THREAD_INDEX];
+        uint64_t value = __atomic_load_n(&entry->pointer, __ATOMIC_ACQUIRE);
+        if (value == pointer)
+            return entry;
+        if (value == LW_AGENT_INDEX_GONE && !gone)
+            gone = entry;
+        if (value == LW_AGENT_INDEX_FREE)
+            return gone ? gone : entry;
+    }
+    return gone;
+}
+
+static bool claim_entry(struct lw_agent_index *entry, uint64_t pointer)
+{
+    uint64_t expected = __atomic_load_n(&entry->pointer, __ATOMIC_RELAXED);
+    return expected == pointer ||
+           (expected <= LW_AGENT_INDEX_GONE &&
+            __atomic_compare_exchange_n(&entry->pointer, &expected, pointer, false,
+                                        __ATOMIC_ACQ_REL, __ATOMIC_RELAXED));
+}
+
+/* The place of this thread, or of one that has ended and left this one its thread pointer; unless
+ * leakwatch has just taken that away. */
+static bool inherit(struct lw_agent_thread *thread, uint64_t pointer)
+{
+    uint32_t tid = thread_id(pointer);
+    uint32_t before = __atomic_load_n(&thread->tid, __ATOMIC_ACQUIRE);
+    if (before == tid)
+        return true;
+    if (before == LW_AGENT_TID_GONE ||
+        !__atomic_compare_exchange_n(&thread->tid, &before, tid, false, __ATOMIC_ACQ_REL,
+                                     __ATOMIC_RELAXED))
+        return false;
+    reset(thread, pointer);
+    return true;
+}
+
 OUTLINE struct lw_agent_thread *agent_register(uint64_t pointer)
 {
-    uint32_t start = (uint32_t)(pointer / 64 * GOLDEN >> 51);
-    uint64_t *free_word = NULL;
-    for (uint32_t i = 0; i < LW_AGENT_THREAD_INDEX; i++) {
-        uint64_t *word = &shared->thread_index[(start + i) % LW_AGENT_THREAD_INDEX];
-        uint64_t value = __atomic_load_n(word, __ATOMIC_ACQUIRE);
-        if (value >> 16 == pointer >> 4) {
-            struct lw_agent_thread *thread = &shared->threads[value & 0xffff];
-            if (thread->tid != thread_id(pointer))
-                reset(thread, pointer); /* a new thread on the memory of one that has ended */
-            return thread;
-        }
-        if (value == LW_AGENT_INDEX_GONE && !free_word)
-            free_word = word;
-        if (value == LW_AGENT_INDEX_FREE) {
-            if (!free_word)
-                free_word = word;
-            break;
-        }
-    }
-    uint32_t number;
-    struct lw_agent_thread *thread = free_word ? take_place(pointer, &number) : NULL;
-    if (!thread)
-        return NULL;
-    uint64_t expected = __atomic_load_n(free_word, __ATOMIC_RELAXED);
-    if (expected > LW_AGENT_INDEX_GONE ||
-        !__atomic_compare_exchange_n(free_word, &expected, pointer >> 4 << 16 | number, false,
-                                     __ATOMIC_RELEASE, __ATOMIC_RELAXED)) {
-        /* Another thread has taken the word: this call goes unrecorded, the next one tries again.
-         */
-        __atomic_store_n(&thread->used, 0, __ATOMIC_RELEASE);
+    struct lw_agent_index *entry = find_entry(pointer);
+    /* Where another thread takes the entry first, this call goes unrecorded. */
+    if (!entry || !claim_entry(entry, pointer)) {
         add_shared(&shared->no_thread, 1);
         return NULL;
     }
+    struct lw_agent_thread *thread;
+    if (entry->place) {
+        thread = (struct lw_agent_thread *)((char *)shared + entry->place);
+        return inherit(thread, pointer) ? thread : NULL;
+    }
+    thread = take_place(pointer);
+    if (thread)
+        __atomic_store_n(&entry->place, (uint64_t)((char *)thread - (char *)shared),
+                         __ATOMIC_RELEASE);
     return thread;
 }
 

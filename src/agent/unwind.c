@@ -283,7 +283,7 @@ static void remember(struct lw_agent_memo *memo, const struct call *call,
     uint32_t words = 0;
     for (uint32_t i = count - 1; i > 0; i--) {
         const struct lw_agent_frame *inner = &frames[i], *outer = inner - 1;
-        if (words + 2 > LW_AGENT_MEMO_WORDS || outer->sp - base > 65535 * 8)
+        if (words + 2 > LW_AGENT_MEMO_WORDS - 3 || outer->sp - base > 65535 * 8)
             return;
         memo->offset[words] = (uint16_t)((outer->sp - 8 - base) / 8);
         memo->word[words++] = outer->pc;
@@ -291,6 +291,11 @@ static void remember(struct lw_agent_memo *memo, const struct call *call,
             memo->offset[words] = (uint16_t)((inner->slot - base) / 8);
             memo->word[words++] = outer->fp;
         }
+    }
+    /* The return address itself fills up. */
+    for (; words % 4 != 0; words++) {
+        memo->offset[words] = 0;
+        memo->word[words] = call->sp[0];
     }
     memo->return_address = call->sp[0];
     memo->sp = base;
@@ -315,21 +320,27 @@ static uint32_t intern_plainly(const struct lw_agent_frame *fresh, const struct 
     return agent_intern(&key);
 }
 
+static uint64_t result_of(uint32_t stack, bool truncated)
+{
+    return stack | (truncated || stack == LW_AGENT_STACK_UNKNOWN ? AGENT_TRUNCATED : 0);
+}
+
 #ifdef LW_AGENT_CHECK
 /* The checking build unwinds everything a second time, without memo and merge. */
 static void check(struct lw_agent_thread *thread, const struct call *call, uint32_t stack)
 {
-    bool truncated;
-    if (agent_unwind_plainly(thread, call, &truncated) != stack)
+    uint64_t again = agent_unwind_plainly(thread, call->sp, call->fp, call->site);
+    if ((uint32_t)again != stack)
         add(&thread->mismatches, 1);
 }
 #else
 #define check(thread, call, stack) ((void)0)
 #endif
 
-OUTLINE uint32_t agent_unwind(struct lw_agent_thread *thread, const struct call *call,
-                              struct lw_agent_memo *memo, bool *truncated)
+OUTLINE uint64_t agent_unwind(struct lw_agent_thread *thread, const uint64_t *sp, uint64_t fp,
+                              const struct lw_agent_site *site, struct lw_agent_memo *memo)
 {
+    const struct call its = {.sp = sp, .fp = fp, .site = site}, *call = &its;
     struct walk walk = begin(thread, call);
     struct lw_agent_frame *fresh = thread->fresh[0];
     const uint32_t version = __atomic_load_n(&shared->version, __ATOMIC_ACQUIRE);
@@ -340,8 +351,7 @@ OUTLINE uint32_t agent_unwind(struct lw_agent_thread *thread, const struct call 
         thread->last_depth = 0;
         walk = begin(thread, call);
         unwound = unwind(&walk, fresh, false);
-        *truncated = unwound.truncated;
-        return intern_plainly(fresh, &unwound, call);
+        return intern_plainly(fresh, &unwound, call) | (unwound.truncated ? AGENT_TRUNCATED : 0);
     }
     add(&thread->merges, unwound.merged > 0);
     const uint32_t limit = control->depth - 1;
@@ -364,26 +374,25 @@ OUTLINE uint32_t agent_unwind(struct lw_agent_thread *thread, const struct call 
                                   .outermost_first = true,
                                   .truncated = unwound.truncated};
     uint32_t stack = agent_intern(&key);
-    *truncated = unwound.truncated;
     if (total > 0)
         remember(memo, call, frames, total, version);
     memo->stack = stack;
-    memo->truncated = unwound.truncated;
+    memo->counts = 0;
+    memo->truncated = unwound.truncated || stack == LW_AGENT_STACK_UNKNOWN;
     check(thread, call, stack);
-    return stack;
+    return result_of(stack, unwound.truncated);
 }
 
-OUTLINE uint32_t agent_unwind_plainly(struct lw_agent_thread *thread, const struct call *call,
-                                      bool *truncated)
+OUTLINE uint64_t agent_unwind_plainly(struct lw_agent_thread *thread, const uint64_t *sp,
+                                      uint64_t fp, const struct lw_agent_site *site)
 {
-    *truncated = true;
-    if (thread->level)
-        return LW_AGENT_STACK_UNKNOWN; /* a handler that interrupted a handler here */
+    const struct call call = {.sp = sp, .fp = fp, .site = site};
+    if (thread->level) /* a handler that interrupted a handler here */
+        return LW_AGENT_STACK_UNKNOWN | AGENT_TRUNCATED;
     thread->level = 1;
-    struct walk walk = begin(thread, call);
+    struct walk walk = begin(thread, &call);
     struct unwound unwound = unwind(&walk, thread->fresh[1], false);
-    uint32_t stack = intern_plainly(thread->fresh[1], &unwound, call);
+    uint32_t stack = intern_plainly(thread->fresh[1], &unwound, &call);
     thread->level = 0;
-    *truncated = unwound.truncated;
-    return stack;
+    return result_of(stack, unwound.truncated);
 }

@@ -16,9 +16,9 @@ void record_clock_start(struct record_engine *record)
 
 void record_clock_advance(struct record_engine *record)
 {
-    __atomic_store_n(&record->shared->tick,
-                     (uint32_t)((lw_clock_now() - record->start_ns) / LW_AGENT_TICK_NS),
-                     __ATOMIC_RELEASE);
+    uint32_t tick = (uint32_t)((lw_clock_now() - record->start_ns) / LW_AGENT_TICK_NS);
+    __atomic_store_n(&record->shared->clock, lw_agent_clock(tick), __ATOMIC_RELEASE);
+    __atomic_store_n(&record->shared->tick, tick, __ATOMIC_RELEASE);
 }
 
 uint64_t record_lapse_cycles(void)

@@ -97,26 +97,36 @@ static void refresh(struct record_engine *record)
     lw_error_destroy(error);
 }
 
-/* Places of threads that have ended are given to others. */
+static bool has_ended(const struct record_engine *record, uint32_t tid)
+{
+    struct lw_task_status status;
+    return lw_task_status_read(record->engine.attachment.pid, (pid_t)tid, &status) == -ESRCH;
+}
+
+/*
+ * Places of threads that have ended are given to others. A new thread that has the thread pointer
+ * of one that ended writes its own id into the place, and then is found to live.
+ */
 static void reclaim_threads(struct record_engine *record)
 {
     struct lw_agent_shared *shared = record->shared;
     record->reclaimed_ns = lw_clock_now();
     for (unsigned i = 0; record->control.tid_offset && i < LW_AGENT_THREAD_INDEX; i++) {
-        uint64_t word = __atomic_load_n(&shared->thread_index[i], __ATOMIC_ACQUIRE);
-        struct lw_agent_thread *thread = &shared->threads[word & (LW_AGENT_THREADS - 1)];
-        struct lw_task_status status;
-        if (word <= LW_AGENT_INDEX_GONE ||
-            lw_task_status_read(record->engine.attachment.pid, (pid_t)thread->tid, &status) !=
-                -ESRCH)
+        struct lw_agent_index *entry = &shared->thread_index[i];
+        uint64_t pointer = __atomic_load_n(&entry->pointer, __ATOMIC_ACQUIRE);
+        uint64_t place = __atomic_load_n(&entry->place, __ATOMIC_ACQUIRE);
+        if (pointer <= LW_AGENT_INDEX_GONE || place < offsetof(struct lw_agent_shared, threads) ||
+            place > sizeof(*shared) - sizeof(struct lw_agent_thread))
             continue;
-        /* Its thread pointer may have gone to a new thread meanwhile, which then has changed tid.
-         */
-        pid_t tid = (pid_t)__atomic_load_n(&thread->tid, __ATOMIC_ACQUIRE);
-        if (lw_task_status_read(record->engine.attachment.pid, tid, &status) == -ESRCH &&
-            __atomic_compare_exchange_n(&shared->thread_index[i], &word, LW_AGENT_INDEX_GONE, false,
-                                        __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+        struct lw_agent_thread *thread = (struct lw_agent_thread *)((char *)shared + place);
+        uint32_t tid = __atomic_load_n(&thread->tid, __ATOMIC_ACQUIRE);
+        if (has_ended(record, tid) &&
+            __atomic_compare_exchange_n(&thread->tid, &tid, LW_AGENT_TID_GONE, false,
+                                        __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+            __atomic_store_n(&entry->place, 0, __ATOMIC_RELEASE);
+            __atomic_store_n(&entry->pointer, LW_AGENT_INDEX_GONE, __ATOMIC_RELEASE);
             __atomic_store_n(&thread->used, 0, __ATOMIC_RELEASE);
+        }
     }
 }
 

@@ -87,16 +87,17 @@ struct lw_agent_control {
 
 /*
  * The ledger. A record is two words, four records a bucket of one cache line. An address has two
- * buckets in each generation; when both are full, the next generation, twice as large, is opened,
- * and later blocks go there. A block is looked for from the newest generation to the oldest.
+ * buckets in each generation, which is twice as large as the one before. What finds both full in
+ * the newest goes to the next one, and when that has happened often enough, that one is the newest.
+ * A block is looked for from the newest but one generation down to the oldest.
  *
  *     word 0: address / 8 (44 bits), tick (low 20 bits); 0: free
  *     word 1: size + 1 (30), tick (high 10 bits), rate (4), stack (20); 0: not complete
  *
  * Word 0 is claimed first, word 1 written after, and both are cleared in the opposite order.
  */
-#define LW_AGENT_BUCKETS_LOG 14 /* of generation 0 */
-#define LW_AGENT_GENERATIONS 11
+#define LW_AGENT_BUCKETS_LOG 12 /* of generation 0 */
+#define LW_AGENT_GENERATIONS 13
 #define LW_AGENT_BUCKETS                                                                           \
     ((1ull << (LW_AGENT_BUCKETS_LOG + LW_AGENT_GENERATIONS)) - (1ull << LW_AGENT_BUCKETS_LOG))
 #define LW_AGENT_BUCKET_RECORDS 4
@@ -115,6 +116,13 @@ struct lw_agent_record {
 static inline uint64_t lw_agent_record_key(uint64_t address, uint32_t tick)
 {
     return address >> 3 << LW_AGENT_TICK_LOW_BITS | (tick & ((1u << LW_AGENT_TICK_LOW_BITS) - 1));
+}
+
+/* The parts of a tick that are put into a record's two words: the value's above the key's. */
+static inline uint64_t lw_agent_clock(uint32_t tick)
+{
+    return (tick & ((1u << LW_AGENT_TICK_LOW_BITS) - 1)) |
+           (uint64_t)(tick >> LW_AGENT_TICK_LOW_BITS & 0x3ff) << (32 + 24);
 }
 
 static inline uint64_t lw_agent_record_address(uint64_t key)
@@ -155,25 +163,24 @@ static inline uint32_t lw_agent_record_stored_size(uint64_t value)
 /* Fibonacci hashing (Knuth, TAOCP 3, 6.4): the golden ratio's bits. */
 #define LW_AGENT_GOLDEN 0x9e3779b97f4a7c15ull
 
-/* Indexes in the ledger: a generation's first bucket, and an address's two. */
+/* The buckets of an address in a generation. Any two are as good as each other: neighbouring blocks
+ * are spread, since what is dense in the heap would be too dense here. */
 static inline uint64_t lw_agent_first_bucket(uint32_t generation)
 {
-    return (1ull << (LW_AGENT_BUCKETS_LOG + generation)) - (1ull << LW_AGENT_BUCKETS_LOG);
+    return ((1ull << generation) - 1) << LW_AGENT_BUCKETS_LOG;
 }
 
-/* Blocks that are neighbours have neighbouring buckets: 32 for each page of 4 KiB. */
 static inline uint64_t lw_agent_near_bucket(uint64_t address, uint32_t generation)
 {
-    uint64_t page =
-        (address >> 12) * LW_AGENT_GOLDEN >> (64 - (LW_AGENT_BUCKETS_LOG - 5) - generation);
-    return lw_agent_first_bucket(generation) + page * 32 + (address >> 7 & 31);
+    return lw_agent_first_bucket(generation) +
+           ((address >> 4) * LW_AGENT_GOLDEN >> (64 - LW_AGENT_BUCKETS_LOG - generation));
 }
 
-/* The second choice is anywhere (an odd constant of xxHash's, unrelated to the first). */
+/* The second choice (an odd constant of xxHash's, unrelated to the first). */
 static inline uint64_t lw_agent_far_bucket(uint64_t address, uint32_t generation)
 {
     return lw_agent_first_bucket(generation) +
-           ((address >> 3) * 0xc2b2ae3d27d4eb4full >> (64 - LW_AGENT_BUCKETS_LOG - generation));
+           ((address >> 4) * 0xc2b2ae3d27d4eb4full >> (64 - LW_AGENT_BUCKETS_LOG - generation));
 }
 
 /* Blocks of a gigabyte and more: their sizes. address 0: free. */
@@ -217,6 +224,7 @@ struct lw_agent_counts {
     uint64_t frees, late_frees;          /* likewise in 1/256 */
     uint64_t lifetime_ticks;             /* sum over frees */
     uint32_t lifetime_min, lifetime_max; /* ticks, min + 1; valid when frees is not 0 */
+    uint64_t reserved[2];                /* one cache line each */
 };
 
 /* A thread's counts come in blocks of neighbouring stacks, which are handed out when first used. */
@@ -237,10 +245,12 @@ struct lw_agent_memo {
     uint64_t return_address, sp, fp, site;
     uint32_t version; /* of the rows; 0: empty */
     uint32_t stack;
-    uint16_t words;
+    uint16_t words;   /* a multiple of 4 */
     uint16_t uses_fp; /* the unwinding depends on the frame pointer at the call */
     uint16_t truncated;
     uint16_t reserved;
+    uint64_t
+        counts; /* of the thread for this stack: byte offset in the shared memory, 0: unknown */
     uint16_t offset[LW_AGENT_MEMO_WORDS]; /* from sp, in words */
     uint64_t word[LW_AGENT_MEMO_WORDS];
 };
@@ -257,7 +267,7 @@ struct lw_agent_frame {
 struct lw_agent_thread {
     /* the thread that has this place; `used` is taken by the agent, given back by leakwatch */
     uint32_t used;
-    uint32_t tid;
+    uint32_t tid; /* changed by compare-and-exchange; LW_AGENT_TID_GONE: leakwatch takes it back */
     uint64_t pointer; /* thread pointer */
     uint64_t calls;
     uint64_t busy;        /* stack pointer of the wrapper under way, 0: none */
@@ -283,9 +293,15 @@ struct lw_agent_thread {
     struct lw_agent_memo memo[LW_AGENT_MEMO_SETS][LW_AGENT_MEMO_WAYS];
 };
 
+#define LW_AGENT_TID_GONE     UINT32_MAX
 #define LW_AGENT_THREADS      2048
 #define LW_AGENT_THREAD_INDEX 8192
-/* A word of the thread index: thread pointer / 16 << 16 | place. */
+/* Thread pointer -> place. `pointer` is claimed first; `place` is the byte offset of the thread's
+ * place in the shared memory, 0 until it has one. */
+struct lw_agent_index {
+    uint64_t pointer; /* or one of these: */
+    uint64_t place;
+};
 #define LW_AGENT_INDEX_FREE 0ull
 #define LW_AGENT_INDEX_GONE 1ull
 
@@ -324,12 +340,15 @@ struct lw_agent_shared {
     uint32_t version; /* of the rows and lists: raised with every change; by the agent too */
     uint32_t module_list, region_list;    /* which of the lists is valid */
     uint32_t modules_seen;                /* of module_events: dealt with up to here */
+    uint64_t clock;                       /* the same tick as records have it, see lw_agent_clock */
     uint64_t sample_mean[LW_AGENT_RATES]; /* bytes between samples, not 0 */
     /* written by the agent; on lines of their own */
-    _Alignas(64) uint32_t newest; /* generation of the ledger */
-    uint32_t next_stack;          /* number, less LW_AGENT_FIRST_STACK */
-    uint32_t next_block;          /* of counts, less 1 */
-    uint32_t lapsed;              /* the agent has switched itself off */
+    _Alignas(64) uint64_t geometry; /* of the newest generation: first bucket << 8 | generation */
+    uint32_t overflows[LW_AGENT_GENERATIONS]; /* blocks that found the generation full */
+    uint32_t newest;                          /* generation of the ledger */
+    uint32_t next_stack;                      /* number, less LW_AGENT_FIRST_STACK */
+    uint32_t next_block;                      /* of counts, less 1 */
+    uint32_t lapsed;                          /* the agent has switched itself off */
     uint64_t next_word;
     uint32_t thread_count;       /* places that were ever used */
     _Alignas(64) uint32_t epoch; /* libraries that were being closed */
@@ -339,7 +358,7 @@ struct lw_agent_shared {
     uint32_t no_stack;           /* stacks that found no room */
     uint32_t no_thread;          /* calls of threads that found no place */
 
-    _Alignas(64) uint64_t thread_index[LW_AGENT_THREAD_INDEX];
+    _Alignas(64) struct lw_agent_index thread_index[LW_AGENT_THREAD_INDEX];
     uint64_t row_cache[LW_AGENT_ROW_CACHE]; /* program counter / 2^14 << 31 | row */
     uint8_t filter[LW_AGENT_FILTER]; /* sampled: live samples by hash of address; 255 sticks */
     uint32_t

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The wrappers when a sample of the allocations is recorded. */
+#include "calls.h"
+
+INLINE uint8_t *filter_of(uint64_t block)
+{
+    return &shared->filter[(block >> 3) * GOLDEN >> 48];
+}
+
+/* Whether the next `size` bytes hold a sampling point. Inside another function that was counted
+ * already, they do not. */
+INLINE bool is_sampled(struct lw_agent_thread *thread, uint64_t size, const uint64_t *sp)
+{
+    if (UNLIKELY(thread->busy && is_nested(thread, sp)))
+        return false;
+    thread->calls++;
+    return UNLIKELY((thread->countdown -= (int64_t)size) < 0);
+}
+
+INLINE void record_sample(const struct entered *entered, void *block, uint64_t size,
+                          const struct call *call)
+{
+    struct lw_agent_thread *thread = entered->thread;
+    if (block) {
+        uint8_t *filter = filter_of((uint64_t)block);
+        if (__atomic_load_n(filter, __ATOMIC_RELAXED) != UINT8_MAX)
+            __atomic_fetch_add(filter, 1, __ATOMIC_RELAXED);
+        record(entered, (uint64_t)block, size, call, true);
+    }
+    agent_draw(thread);
+}
+
+/* Takes a sampled block's record out; most blocks have none, and the filter says so. */
+OUTLINE static void forget_sample(struct lw_agent_thread *thread, uint64_t block)
+{
+    uint64_t key, value = take(block, &key);
+    if (value == 0)
+        return;
+    uint8_t *filter = filter_of(block);
+    if (__atomic_load_n(filter, __ATOMIC_RELAXED) != UINT8_MAX)
+        __atomic_fetch_sub(filter, 1, __ATOMIC_RELAXED);
+    uint64_t stored = lw_agent_record_stored_size(value);
+    uint64_t size = stored == LW_AGENT_SIZE_GIANT ? agent_giant_size(block, true) : stored - 1;
+    count_free(thread, key, value, agent_weight(size, lw_agent_record_rate(value)));
+}
+
+/* A realloc's outcome for the old block, which was sampled. */
+OUTLINE static void settle_sample(struct lw_agent_thread *thread, uint64_t old, bool failed,
+                                  uint64_t key, uint64_t value)
+{
+    put(thread, key, value,
+        agent_weight(lw_agent_record_stored_size(value) - 1, lw_agent_record_rate(value)));
+    if (!failed)
+        forget_sample(thread, old);
+}
+
+#define IF_SAMPLED(sp, size, gate_call)                                                            \
+    struct lw_agent_thread *thread = this_thread();                                                \
+    if (LIKELY(!thread || !is_sampled(thread, size, sp)))                                          \
+        return gate_call;                                                                          \
+    const struct call call = CALL_OF(sp, fp, site);                                                \
+    struct entered entered = enter(sp);                                                            \
+    if (UNLIKELY(!entered.thread))                                                                 \
+    return gate_call
+
+void *malloc_sampled(uint64_t size, const uint64_t *sp, uint64_t fp, site_t site)
+{
+    IF_SAMPLED(sp, size, ((function_1)site->gate)(size));
+    void *block = GATE(function_1, &call)(size);
+    record_sample(&entered, block, size, &call);
+    leave(&entered);
+    return block;
+}
+
+void *sized_sampled(uint64_t size, uint64_t second, uint64_t third, const uint64_t *sp, uint64_t fp,
+                    site_t site)
+{
+    IF_SAMPLED(sp, size, ((function_3)site->gate)(size, second, third));
+    void *block = GATE(function_3, &call)(size, second, third);
+    record_sample(&entered, block, size, &call);
+    leave(&entered);
+    return block;
+}
+
+/* Those that may call malloc are entered whether or not they are sampled, so that it is not counted
+ * again. */
+struct sampling {
+    struct entered entered;
+    bool sampled;
+};
+
+INLINE struct sampling enter_sampling(const uint64_t *sp, uint64_t size)
+{
+    struct sampling sampling = {.entered = enter(sp)};
+    struct lw_agent_thread *thread = sampling.entered.thread;
+    if (LIKELY(thread))
+        sampling.sampled = UNLIKELY((thread->countdown -= (int64_t)size) < 0);
+    return sampling;
+}
+
+INLINE void leave_sampling(const struct sampling *sampling, void *block, uint64_t size,
+                           const struct call *call)
+{
+    if (!sampling->entered.thread)
+        return;
+    if (UNLIKELY(sampling->sampled))
+        record_sample(&sampling->entered, block, size, call);
+    leave(&sampling->entered);
+}
+
+void *calloc_sampled(uint64_t count, uint64_t size, const uint64_t *sp, uint64_t fp, site_t site)
+{
+    const struct call call = CALL_OF(sp, fp, site);
+    struct sampling sampling = enter_sampling(sp, count * size);
+    void *block = GATE(function_2, &call)(count, size);
+    leave_sampling(&sampling, block, count * size, &call);
+    return block;
+}
+
+void *aligned_sampled(uint64_t alignment, uint64_t size, const uint64_t *sp, uint64_t fp,
+                      site_t site)
+{
+    const struct call call = CALL_OF(sp, fp, site);
+    struct sampling sampling = enter_sampling(sp, size);
+    void *block = GATE(function_2, &call)(alignment, size);
+    leave_sampling(&sampling, block, size, &call);
+    return block;
+}
+
+int store_sampled(void **result, uint64_t alignment, uint64_t size, const uint64_t *sp, uint64_t fp,
+                  site_t site)
+{
+    const struct call call = CALL_OF(sp, fp, site);
+    struct sampling sampling = enter_sampling(sp, size);
+    int error = GATE(function_store, &call)(result, alignment, size);
+    leave_sampling(&sampling, error ? NULL : *result, size, &call);
+    return error;
+}
+
+/* A sampled block that is resized is freed, and the new one may be sampled again. */
+void *realloc_sampled(uint64_t old, uint64_t size, const uint64_t *sp, uint64_t fp, site_t site)
+{
+    const struct call call = CALL_OF(sp, fp, site);
+    struct sampling sampling = enter_sampling(sp, size);
+    struct lw_agent_thread *thread = sampling.entered.thread;
+    uint64_t key = 0, value = 0;
+    if (old && thread && UNLIKELY(*filter_of(old)))
+        value = take(old, &key);
+    void *block = GATE(function_2, &call)(old, size);
+    if (UNLIKELY(value))
+        settle_sample(thread, old, !block && size != 0, key, value);
+    leave_sampling(&sampling, block, size, &call);
+    return block;
+}
+
+void *reallocarray_sampled(uint64_t old, uint64_t count, uint64_t size, const uint64_t *sp,
+                           uint64_t fp, site_t site)
+{
+    const struct call call = CALL_OF(sp, fp, site);
+    struct sampling sampling = enter_sampling(sp, count * size);
+    struct lw_agent_thread *thread = sampling.entered.thread;
+    uint64_t key = 0, value = 0;
+    if (old && thread && UNLIKELY(*filter_of(old)))
+        value = take(old, &key);
+    void *block = GATE(function_3, &call)(old, count, size);
+    if (UNLIKELY(value))
+        settle_sample(thread, old, !block && count * size != 0, key, value);
+    leave_sampling(&sampling, block, count * size, &call);
+    return block;
+}
+
+void free_sampled(uint64_t block, uint64_t second, uint64_t third, const uint64_t *sp, site_t site)
+{
+    (void)sp;
+    if (UNLIKELY(*filter_of(block)) && block) {
+        struct lw_agent_thread *thread = this_thread();
+        if (thread)
+            forget_sample(thread, block);
+    }
+    ((function_3)site->gate)(block, second, third);
+}
+
+/* NULL: the operator itself is to be called. */
+void *new_sampled(uint64_t size, uint64_t alignment, const uint64_t *sp, uint64_t fp, site_t site)
+{
+    IF_SAMPLED(sp, size, NULL);
+    void *block = new_without_throwing(size, alignment, site);
+    record_sample(&entered, block, size, &call);
+    leave(&entered);
+    return block;
+}
