@@ -42,9 +42,9 @@ def _times_cheaper(results, peer, ours, times, kind, cells):
     told, met = [], True
     for frames, threads in cells:
         column = Pairs.column(frames, threads, kind)
-        untraced = results.median(Pairs.name, ways.UNTRACED, column)
-        own = results.median(Pairs.name, ours, column) - untraced
-        other = results.median(Pairs.name, peer, column) - untraced
+        untraced = results.value(Pairs.name, ways.UNTRACED, column)
+        own = results.value(Pairs.name, ours, column) - untraced
+        other = results.value(Pairs.name, peer, column) - untraced
         met = met and own * times <= other
         factor = f"1/{number(other / own)}" if own > 0 else "nothing"
         told.append(f"{frames} frames, {threads} thread{'s' if threads > 1 else ''}: {factor} "
@@ -57,8 +57,8 @@ def _slowdown(results, workload, ours, columns, what):
     absent = _absent(results, workload, what, ways.UNTRACED, ours)
     if absent:
         return absent
-    times = {column: results.median(workload, ours, column) /
-             results.median(workload, ways.UNTRACED, column) for column in columns}
+    times = {column: results.value(workload, ours, column) /
+             results.value(workload, ways.UNTRACED, column) for column in columns}
     return _goal(what, all(each <= MOST_SLOWDOWN for each in times.values()),
                  "; ".join(f"{column}: {each:.2f}x" for column, each in times.items()))
 
@@ -82,8 +82,8 @@ def _at_most(results, workload, ours, column, most, what):
     absent = _absent(results, workload, what, ours)
     if absent:
         return absent
-    value = results.median(workload, ours, column)
-    return _goal(what, value <= most, f"{number(value)} {column}")
+    value = results.value(workload, ours, column)
+    return _goal(what, value <= most, f"{column}: {number(value)}")
 
 
 def _memory(results, quick):
@@ -98,8 +98,9 @@ def _memory(results, quick):
 
 
 def _pause(results):
-    yield _at_most(results, Pause.name, ways.RECORD, "pause us", MOST_PAUSE_US,
-                   f"record stops 8 threads for at most {MOST_PAUSE_US} us to attach")
+    for column in Pause.columns:
+        yield _at_most(results, Pause.name, ways.RECORD, column, MOST_PAUSE_US,
+                       f"record stops {column.removesuffix(' us')} for at most {MOST_PAUSE_US} us")
 
 
 def judge(results, quick):

@@ -226,6 +226,7 @@ class Watched:
         self.way, self.target, self.directory = way, target, directory
         self.pid = None  # of the program itself; it tells it when it is ready
         self.watcher = None
+        self.may_be_idle = False  # True when the program need not have allocated
 
     def ready(self, pid):
         """The program is ready, and its PID is this: it may be watched now."""
@@ -257,7 +258,7 @@ class Watched:
         """Ends both. Raises when the watcher saw nothing, since that is no measurement."""
         watcher, self.watcher = self.watcher, None
         try:
-            if watcher and self.way.leave(watcher, self.target) == 0:
+            if watcher and self.way.leave(watcher, self.target) == 0 and not self.may_be_idle:
                 raise Skip(f"{watcher.name} saw no allocation")
         finally:
             self._end_target()

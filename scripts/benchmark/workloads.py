@@ -22,7 +22,7 @@ PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.execu
 
 
 class Workload:
-    """`rounds` are those of a full run; a figure's median over them is what is told."""
+    """`rounds` are those of a full run; results.py tells which of them counts."""
 
     name = title = ""
     rounds = 3
@@ -55,6 +55,7 @@ class Pairs(Workload):
 
     name = "pairs"
     title = "malloc/free pair"
+    rounds = 4
     note = ("f: frames, t: threads; cpu: processor time that the program itself used, clock: what went "
             "by\n  (stops and waiting too); ltrace has no 2 threads, since programs die of that")
     cells = [(frames, threads) for frames in (6, 30) for threads in (1, 2)]
@@ -114,6 +115,7 @@ class Server(Workload):
     """A server on 127.0.0.1 and a load generator, both of which use the machine's processors:
     processor time tells more than requests per second."""
 
+    PER_SECOND = "k requests/s"
     programs = ()
     note = "server: processor time of it; watcher: of what watches; judge by these, not by requests/s"
 
@@ -136,7 +138,7 @@ class Server(Workload):
             raise Skip(f"no request was answered in {seconds:.1f} s")
         return {"server us/request": server * 1e6 / requests,
                 "watcher us/request": watcher * 1e6 / requests,
-                "k requests/s": requests / seconds / 1000}
+                Server.PER_SECOND: requests / seconds / 1000}
 
 
 class Redis(Server):
@@ -285,20 +287,26 @@ class Memory(Workload):
 
 
 class Pause(Workload):
-    """How long the attach stops a busy program; leakwatch alone tells."""
+    """What an attach does to a program at once; leakwatch alone tells."""
 
     name = "pause"
-    title = "stopped by the attach, 8 threads that allocate all the time"
+    title = "how long the attach stops the program, the median of rounds"
+    note = "waiting: threads that sleep; busy: threads that allocate all the time"
     rounds = 5
+    columns = {"8 waiting threads us": "idle", "8 busy threads us": "run"}
 
     def refuses(self, way):
         return None if isinstance(way, ways.Leakwatch) else ""
 
     def measure(self, way):
-        with watched(way, [os.path.join(TARGETS, "storm"), "8", "run"], self.directory) as run:
-            run.ready(run.target.ask(None)["ready"])
-            pause = way.attached["pause_us"]
-        return {"pause us": pause}
+        figures = {}
+        for column, state in self.columns.items():
+            argv = [os.path.join(TARGETS, "storm"), "8", state]
+            with watched(way, argv, self.directory) as run:
+                run.ready(run.target.ask(None)["ready"])
+                figures[column] = way.attached["pause_us"]
+                run.may_be_idle = state == "idle"
+        return figures
 
 
 ALL = [Pairs, Live, Python, Redis, Nginx, Memory, Pause]
