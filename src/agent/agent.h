@@ -82,9 +82,6 @@ uint64_t agent_unwind(struct lw_agent_thread *thread, const uint64_t *sp, uint64
 /* The same from a signal handler that interrupted a wrapper: leaves what that was doing alone. */
 uint64_t agent_unwind_plainly(struct lw_agent_thread *thread, const uint64_t *sp, uint64_t fp,
                               const struct lw_agent_site *site);
-/* The end of the stack that `sp` is on, as far as is known; *start is an address below `sp` for
- * which the same holds. */
-uint64_t agent_stack_end(struct lw_agent_thread *thread, uint64_t sp, uint64_t *start);
 
 /* modules.c: called before and after libraries come or go. */
 void modules_changed(void);

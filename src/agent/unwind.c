@@ -46,18 +46,28 @@ static uint64_t word_at(uint64_t address)
         (int64_t) low_ - 1;                                                                        \
     })
 
-OUTLINE uint64_t agent_stack_end(struct lw_agent_thread *thread, uint64_t sp, uint64_t *start)
+/* Where leakwatch has seen memory that may be a stack; NULL: `sp` is in none of it. */
+static const struct lw_agent_region *find_region(uint64_t sp)
 {
     const struct lw_agent_region_list *regions =
         &shared->regions[__atomic_load_n(&shared->region_list, __ATOMIC_ACQUIRE) % LW_AGENT_LISTS];
     uint64_t count = regions->count < LW_AGENT_REGIONS_MAX ? regions->count : LW_AGENT_REGIONS_MAX;
     int64_t i = LAST_AT_OR_BELOW(regions->list, count, .start, sp);
-    *start = sp & ~(uint64_t)(PAGE - 1);
-    if (i >= 0 && sp < regions->list[i].end) {
-        *start = regions->list[i].start;
-        return regions->list[i].end;
-    }
+    if (i >= 0 && sp < regions->list[i].end)
+        return &regions->list[i];
     add_shared(&shared->region_requests, 1);
+    return NULL;
+}
+
+/* The end of the stack that `sp` is on, as far as is known; *start is an address below `sp` for
+ * which the same holds. */
+OUTLINE static uint64_t find_stack_end(const struct lw_agent_thread *thread, uint64_t sp,
+                                       uint64_t *start)
+{
+    const struct lw_agent_region *region = find_region(sp);
+    *start = region ? region->start : sp & ~(uint64_t)(PAGE - 1);
+    if (region)
+        return region->end;
     if (sp < thread->pointer && thread->pointer - sp < STACK_MAX)
         return thread->pointer;
     return *start + PAGE;
@@ -101,7 +111,8 @@ static bool is_readable(const struct walk *walk, uint64_t address)
     return address >= walk->sp && address <= walk->high - 8 && address % 8 == 0;
 }
 
-/* To the frame that a signal interrupted, perhaps on another stack. */
+/* To the frame that a signal interrupted, perhaps on another stack: one that is known, since what
+ * looks like a signal's context may be something else. */
 OUTLINE static enum step step_signal(struct walk *walk)
 {
     walk->plain = true;
@@ -112,8 +123,12 @@ OUTLINE static enum step step_signal(struct walk *walk)
     walk->fp = word_at(context + CONTEXT_FP);
     walk->pc = word_at(context + CONTEXT_PC);
     walk->exact = true;
-    if (walk->sp <= context || walk->sp >= walk->high)
-        walk->high = agent_stack_end(walk->thread, walk->sp, &(uint64_t){0});
+    if (walk->sp <= context || walk->sp >= walk->high) {
+        const struct lw_agent_region *region = find_region(walk->sp);
+        if (!region)
+            return STEP_CUT;
+        walk->high = region->end;
+    }
     return walk->pc < LOWEST_CODE ? STEP_CUT : STEP_ON;
 }
 
@@ -209,7 +224,7 @@ static struct walk begin(struct lw_agent_thread *thread, const struct call *call
 {
     uint64_t sp = (uint64_t)call->sp;
     if (sp < thread->low || sp >= thread->high)
-        thread->high = agent_stack_end(thread, sp, &thread->low);
+        thread->high = find_stack_end(thread, sp, &thread->low);
     return (struct walk){
         .thread = thread, .sp = sp + 8, .pc = call->sp[0], .fp = call->fp, .high = thread->high};
 }
@@ -346,7 +361,8 @@ OUTLINE uint64_t agent_unwind(struct lw_agent_thread *thread, const uint64_t *sp
     const uint32_t version = __atomic_load_n(&shared->version, __ATOMIC_ACQUIRE);
     thread->level = 0;
     memo->version = 0;
-    struct unwound unwound = unwind(&walk, fresh, true);
+    struct unwound unwound = unwind(&walk, fresh, thread->last_version == version);
+    thread->last_version = version;
     if (unwound.plain) {
         thread->last_depth = 0;
         walk = begin(thread, call);

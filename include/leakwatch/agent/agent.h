@@ -285,8 +285,8 @@ struct lw_agent_thread {
     uint64_t dropped_blocks, truncated_stacks;
     /* for measurements and tests */
     uint64_t memo_hits, memo_misses, merges, frames, mismatches;
-    uint32_t last_depth; /* frames of `last`, outermost first; 0: none */
-    uint32_t reserved;
+    uint32_t last_depth;                    /* frames of `last`, outermost first; 0: none */
+    uint32_t last_version;                  /* of the rows that led to them */
     uint32_t directory[LW_AGENT_DIRECTORY]; /* stack / LW_AGENT_COUNTS -> block of counts */
     struct lw_agent_frame last[LW_AGENT_DEPTH_MAX];
     struct lw_agent_frame fresh[2][LW_AGENT_DEPTH_MAX]; /* by level */
