@@ -82,6 +82,12 @@ static enum lw_trace_outcome settle(struct round *round, const struct lw_stop *s
     struct lw_thread *thread = lw_tracer_thread(tracer, stop->tid);
     bool awaited = thread && thread->interrupted && stop->kind != LW_STOP_EXITED &&
                    stop->kind != LW_STOP_KILLED && stop->kind != LW_STOP_EXEC;
+    if (awaited && stop->kind != LW_STOP_SIGNAL && lw_threads_has_trap_pending(stop->tid)) {
+        /* It has run into a breakpoint, but the kernel reports our interrupt first: it stands
+         * behind the breakpoint, and will stop again before it runs. */
+        lw_ptrace_continue(stop->tid, 0);
+        return LW_TRACE_GOES_ON;
+    }
     struct lw_registers registers;
     bool again;
     const struct lw_breakpoint *breakpoint =
