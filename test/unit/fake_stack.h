@@ -132,10 +132,10 @@ static inline void publish_stacks(const struct fake_stack *a, const struct fake_
             (struct lw_agent_region){.start = second->low, .end = second->high};
 }
 
-/* Somewhere behind a call in the function. */
+/* Somewhere behind a call in the function; that may be where the next function begins. */
 static inline uint64_t call_site(struct fake_stack *stack, enum function function)
 {
-    return CODE + function * CODE_SIZE + 16 + draw(stack) % 4 * 8;
+    return CODE + function * CODE_SIZE + 16 + draw(stack) % 5 * 60;
 }
 
 static inline void add_word(struct fake_stack *stack, uint64_t word)

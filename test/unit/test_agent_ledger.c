@@ -182,6 +182,50 @@ static void test_threads_and_a_reader(void **state)
     assert_int_equal(count_records(), 0);
 }
 
+/* The same few records again and again. */
+#define HOT_BLOCKS 8u
+
+static uint64_t hot_address(unsigned number, uint32_t block)
+{
+    return BASE + ((uint64_t)block * TEST_THREADS + number) * 16;
+}
+
+static void write_hot_blocks(unsigned number)
+{
+    for (uint32_t i = 0; i < OPERATIONS / TEST_THREADS; i++) {
+        struct replaced replaced = {0};
+        uint64_t address = hot_address(number, i % HOT_BLOCKS);
+        uint64_t key = lw_agent_record_key(address, i), found = 0;
+        wrong_takes += !insert(key, value_of(key), &replaced);
+        wrong_takes += take(address, &found) != value_of(key) || found != key;
+    }
+    writers--;
+}
+
+static void *read_hot_records(void *argument)
+{
+    unsigned *torn = argument;
+    while (writers > 0)
+        for (uint32_t i = 0; i < HOT_BLOCKS * TEST_THREADS; i++)
+            *torn += count_torn(
+                lw_agent_near_bucket(hot_address(i % TEST_THREADS, i / TEST_THREADS), 0));
+    return NULL;
+}
+
+static void test_few_records(void **state)
+{
+    (void)state;
+    pthread_t reader;
+    unsigned torn = 0;
+    writers = TEST_THREADS;
+    wrong_takes = 0;
+    assert_int_equal(pthread_create(&reader, NULL, read_hot_records, &torn), 0);
+    on_threads(write_hot_blocks);
+    pthread_join(reader, NULL);
+    assert_int_equal(wrong_takes, 0);
+    assert_int_equal(torn, 0);
+}
+
 /* ---- where there is no room ---- */
 
 static void fill_bucket(struct lw_agent_record *bucket)
@@ -233,6 +277,7 @@ int main(void)
         agent_test(test_random_operations),
         agent_test(test_missed_free),
         agent_test(test_threads_and_a_reader),
+        agent_test(test_few_records),
         agent_test(test_no_room),
         agent_test(test_giants),
     };

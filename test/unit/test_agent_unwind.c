@@ -158,7 +158,7 @@ static void test_signal_stack(void **state)
     for (int i = 0; i < 2; i++) {
         call_function(&fake, FRAMED);
         call_function(&fake, SAVES);
-        interrupt_at(&fake, call_site(&fake, SAVES), LARGE, other.high - 16);
+        interrupt_at(&fake, CODE + SAVES * CODE_SIZE + 40, LARGE, other.high - 16);
         call_function(&fake, FRAMED);
         assert_found();
         while (fake.frame_count > 0)
@@ -232,6 +232,10 @@ static void test_beyond_the_stack(void **state)
         assert_found_at(CODE + REALIGNED * CODE_SIZE + 16, true);
         assert_found_at(CODE - 64, true);
     }
+    /* a CFA that may be read, and a saved frame pointer that may not */
+    write_word(fake.high - 8, fake.high - 32);
+    fake.fp = fake.high;
+    assert_found_at(CODE + REALIGNED * CODE_SIZE + 16, true);
     /* at the very end of the stack */
     fake.sp = fake.high;
     assert_found_at(CODE + SMALL * CODE_SIZE + 16, true);
@@ -297,7 +301,8 @@ static void run_program(uint32_t steps, enum function functions, bool signals)
         for (; calls > 0 && fake.frame_count < 150; calls--)
             call_function(&fake, (enum function)(draw(&fake) % functions));
         if (signals && r % 97 == 0 && fake.function != FIRST)
-            interrupt_at(&fake, call_site(&fake, fake.function), SAVES, fake.sp);
+            interrupt_at(&fake, CODE + fake.function * CODE_SIZE + r / 97 % CODE_SIZE, SAVES,
+                         fake.sp);
         const uint64_t pc = call_site(&fake, fake.function), sp = call_allocator(&fake, pc);
         assert_stack(record_at(sp, fake.fp), pc, false);
         if (r % 3 == 0)
