@@ -176,6 +176,7 @@ INLINE uint32_t stack_of(const struct entered *entered, const struct call *call)
     const struct lw_agent_memo *memo = entered->outer ? NULL : find_memo(thread, call);
     if (!memo)
         return stack_anew(thread, call->sp, call->fp, call->site, entered->outer != 0);
+    thread->memo_hits++;
     check_hit(thread, call, memo->stack);
     add(&thread->truncated_stacks, memo->truncated);
     return memo->stack;

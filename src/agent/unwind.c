@@ -291,15 +291,16 @@ static uint32_t cut_merged(struct lw_agent_thread *thread, uint32_t merged, uint
     return merged - excess;
 }
 
-static void remember(struct lw_agent_memo *memo, const struct call *call,
-                     const struct lw_agent_frame *frames, uint32_t count, uint32_t version)
+/* All that the memo is recognised by, but for the version: false when there is too much of it. */
+static bool remember(struct lw_agent_memo *memo, const struct call *call,
+                     const struct lw_agent_frame *frames, uint32_t count)
 {
     uint64_t base = (uint64_t)call->sp;
     uint32_t words = 0;
     for (uint32_t i = count - 1; i > 0; i--) {
         const struct lw_agent_frame *inner = &frames[i], *outer = inner - 1;
         if (words + 2 > LW_AGENT_MEMO_WORDS - 3 || outer->sp - base > 65535 * 8)
-            return;
+            return false;
         memo->offset[words] = (uint16_t)((outer->sp - 8 - base) / 8);
         memo->word[words++] = outer->pc;
         if (inner->slot && outer->live_fp) {
@@ -318,7 +319,7 @@ static void remember(struct lw_agent_memo *memo, const struct call *call,
     memo->uses_fp = (uint16_t)frames[count - 1].live_fp;
     memo->site = (uint64_t)call->site;
     memo->words = (uint16_t)words;
-    memo->version = version;
+    return true;
 }
 
 static uint32_t intern_plainly(const struct lw_agent_frame *fresh, const struct unwound *unwound,
@@ -370,6 +371,9 @@ OUTLINE uint64_t agent_unwind(struct lw_agent_thread *thread, const uint64_t *sp
         return intern_plainly(fresh, &unwound, call) | (unwound.truncated ? AGENT_TRUNCATED : 0);
     }
     add(&thread->merges, unwound.merged > 0);
+    /* Not valid until it is whole: a signal handler may jump out of here. */
+    thread->last_depth = 0;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
     const uint32_t limit = control->depth - 1;
     uint32_t merged = unwound.merged, total = merged + unwound.fresh;
     uint32_t outermost = merged ? thread->last[0].pc == 0 : 0;
@@ -379,6 +383,7 @@ OUTLINE uint64_t agent_unwind(struct lw_agent_thread *thread, const uint64_t *sp
         total = limit;
     }
     push_fresh(thread, fresh, unwound.fresh, merged);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
     thread->last_depth = unwound.truncated ? 0 : total;
 
     const struct lw_agent_frame *frames = thread->last;
@@ -390,11 +395,12 @@ OUTLINE uint64_t agent_unwind(struct lw_agent_thread *thread, const uint64_t *sp
                                   .outermost_first = true,
                                   .truncated = unwound.truncated};
     uint32_t stack = agent_intern(&key);
-    if (total > 0)
-        remember(memo, call, frames, total, version);
+    bool remembered = total > 0 && remember(memo, call, frames, total);
     memo->stack = stack;
     memo->counts = 0;
     memo->truncated = unwound.truncated || stack == LW_AGENT_STACK_UNKNOWN;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    memo->version = remembered ? version : 0;
     check(thread, call, stack);
     return result_of(stack, unwound.truncated);
 }
