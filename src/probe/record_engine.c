@@ -242,10 +242,31 @@ static void record_wake(struct lw_engine *engine)
     syscall(SYS_futex, &record->shared->module_events, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
+/* How the agent has found stacks; the checking build of it (LW_AGENT_CHECK) finds mismatches. */
+static void tell_statistics(const struct record_engine *record)
+{
+    uint64_t calls = 0, misses = 0, merges = 0, frames = 0, truncated = 0, mismatches = 0;
+    for (uint32_t i = 0; i < record->shared->thread_count && i < LW_AGENT_THREADS; i++) {
+        const struct lw_agent_thread *thread = &record->shared->threads[i];
+        calls += thread->calls;
+        misses += thread->memo_misses;
+        merges += thread->merges;
+        frames += thread->frames;
+        truncated += thread->truncated_stacks;
+        mismatches += thread->mismatches;
+    }
+    lw_log(mismatches ? LW_LOG_ERROR : LW_LOG_DEBUG,
+           "recorder: %lu calls, %lu stacks unwound, %lu of them merged, %lu frames, "
+           "%lu truncated, %lu mismatches",
+           calls, misses, merges, frames, truncated, mismatches);
+}
+
 static void record_stop(struct lw_engine *engine, struct lw_engine_detachment *detachment)
 {
     struct record_engine *record = record_of(engine);
     *detachment = (struct lw_engine_detachment){.restored = true};
+    if (record->shared)
+        tell_statistics(record);
     if (record->base == 0)
         return; /* it was never there, or has ended with its image */
     lw_error *error = record_leave(record, detachment);
