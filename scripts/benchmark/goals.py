@@ -90,7 +90,7 @@ def _memory(results, quick):
     if quick:
         return  # fewer blocks, among which what is there from the start counts for too much
     yield _at_most(results, Memory.name, ways.RECORD, "bytes/block", MOST_BYTES_A_BLOCK,
-                   f"record adds at most {MOST_BYTES_A_BLOCK} bytes to the program for a live block")
+                   f"record adds at most {MOST_BYTES_A_BLOCK} bytes to the program for a block")
     for way in (ways.RECORD, ways.TRAP):
         yield _at_most(results, Memory.name, way, "watcher MiB", MOST_TRACER_MIB,
                        f"leakwatch ({way.name}) holds a million blocks in at most "

@@ -185,7 +185,8 @@ def status_number(pid, key):
 def allocator_of(pid):
     """The file of the library whose malloc the process calls, the libc's or another."""
     with open(f"/proc/{pid}/maps", encoding="utf-8") as maps:
-        files = [line.split(maxsplit=5)[5].strip() for line in maps if "r-xp" in line and "/" in line]
+        files = [line.split(maxsplit=5)[5].strip() for line in maps
+                 if "r-xp" in line and "/" in line]
     for part in ("jemalloc", "/libc.so", "/libc-"):
         for file in files:
             if part in file:

@@ -95,7 +95,8 @@ class Ltrace(Way):
         return Process(["ltrace", "-f", "-e", "malloc+free", "-o", self._output, "-p", str(pid)])
 
     def wait(self, watcher, pid):
-        wait_until(lambda: status_number(pid, "TracerPid") or not watcher.alive(), "ltrace attached")
+        wait_until(lambda: status_number(pid, "TracerPid") or not watcher.alive(),
+                   "ltrace attached")
 
     def leave(self, watcher, _target):
         watcher.stop(signal.SIGINT)
@@ -190,7 +191,8 @@ class Bpftrace(Way):
 
     def start(self, pid, directory):
         path = os.path.join(directory, f"uprobes.{pid}.bt")
-        with open(os.path.join(os.path.dirname(__file__), "uprobes.bt"), encoding="utf-8") as script:
+        probes = os.path.join(os.path.dirname(__file__), "uprobes.bt")
+        with open(probes, encoding="utf-8") as script:
             text = script.read().replace("ALLOCATOR", allocator_of(pid))
         with open(path, "w", encoding="utf-8") as script:
             script.write(text)

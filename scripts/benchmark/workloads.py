@@ -56,8 +56,8 @@ class Pairs(Workload):
     name = "pairs"
     title = "malloc/free pair"
     rounds = 4
-    note = ("f: frames, t: threads; cpu: processor time that the program itself used, clock: what went "
-            "by\n  (stops and waiting too); ltrace has no 2 threads, since programs die of that")
+    note = ("f: frames, t: threads; cpu: processor time that the program itself used, clock: what "
+            "went by\n  (stops and waiting too); ltrace has no 2 threads, since programs die of that")
     cells = [(frames, threads) for frames in (6, 30) for threads in (1, 2)]
 
     @staticmethod
@@ -117,7 +117,7 @@ class Server(Workload):
 
     PER_SECOND = "k requests/s"
     programs = ()
-    note = "server: processor time of it; watcher: of what watches; judge by these, not by requests/s"
+    note = "server: processor time of it; watcher: of what watches; judge by these, not by rates"
 
     def missing(self):
         absent = [name for name in self.programs if shutil.which(name) is None]
@@ -186,8 +186,8 @@ class Redis(Server):
                 "--appendonly", "no", "--dir", self.directory]
         with watched(way, argv, self.directory) as run:
             run.ready(self._pid(port, run.target))
-            with self.load(["redis-benchmark", "-h", "127.0.0.1", "-p", str(port), "-t", "set", "-P",
-                            "16", "-c", "16", "-n", "1000000000", "--csv"]):
+            with self.load(["redis-benchmark", "-h", "127.0.0.1", "-p", str(port), "-t", "set",
+                            "-P", "16", "-c", "16", "-n", "1000000000", "--csv"]):
                 time.sleep(0.7)
                 before = self._state(port, run)
                 time.sleep(1 if self.quick else 2)
