@@ -56,8 +56,8 @@ class Pairs(Workload):
     name = "pairs"
     title = "malloc/free pair"
     rounds = 4
-    note = ("f: frames, t: threads; cpu: processor time that the program itself used, clock: what "
-            "went by\n  (stops and waiting too); ltrace has no 2 threads, since programs die of that")
+    note = ("f: frames, t: threads; cpu: processor time that the program itself used; clock: what\n"
+            "  went by (stops and waiting too); ltrace has no 2 threads, since programs die of that")
     cells = [(frames, threads) for frames in (6, 30) for threads in (1, 2)]
 
     @staticmethod
