@@ -155,3 +155,31 @@ def test_two_engines_tell_the_same(target, healthy_watch):
         plan = each.ask("begin")["leaks"]
         assert settled_leaks(watch, plan) == plan
         assert os.path.basename(watch.of("attach")[0]["exe"]) == "each_function"
+
+
+def shared_memory(pid):
+    """What the recorder costs the target, in bytes: nothing else here is shared."""
+    return int(read_status(pid, pid)["RssShmem"].split()[0]) * 1024
+
+
+@pytest.mark.parametrize("size", (16, 24, 100, 504, 1000, 4080, 5000))
+def test_memory_of_a_million_blocks(target, record, size):
+    """Of each size that lies differently in pages; 4080 and more are a page apart."""
+    count = 1000000 if size <= 1000 else 300000
+    bigheap = target("bigheap", size)
+    watch = record(bigheap.pid, "-i", "1h")
+    assert shared_memory(bigheap.pid) < 4 << 20
+    bigheap.ask(f"begin {count}")
+    used = shared_memory(bigheap.pid)
+    print(f"size {size}: {used / count:.1f} bytes a block")
+    assert used <= 64 * count
+    assert watch.report()["live"]["blocks"] == count
+
+
+def test_memory_of_a_small_process(target, record):
+    """What a program of ordinary size, of many threads and stacks, is given."""
+    storm = target("storm", 8, "run")
+    watch = record(storm.pid, "-i", "1h")
+    wait_until(lambda: watch.report()["events"]["allocs"] > 1000000, "a million allocations")
+    print(f"storm: {shared_memory(storm.pid) >> 10} KiB")
+    assert shared_memory(storm.pid) < 4 << 20

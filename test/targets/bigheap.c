@@ -3,8 +3,8 @@
 #include "target.h"
 
 /*
- * bigheap
- *   begin N   allocates N blocks of 16 to 79 bytes; answers with their bytes
+ * bigheap [SIZE]
+ *   begin N   allocates N blocks of SIZE, or of 16 to 79 bytes; answers with their bytes
  *   count     answers with how often it was asked
  */
 WATCHED static void *leak_big(size_t size)
@@ -14,11 +14,11 @@ WATCHED static void *leak_big(size_t size)
     return block;
 }
 
-static unsigned long hold(long count)
+static unsigned long hold(long count, size_t each)
 {
     unsigned long bytes = 0;
     for (long i = 0; i < count; i++) {
-        size_t size = 16 + (size_t)i % 64;
+        size_t size = each ? each : 16 + (size_t)i % 64;
         if (leak_big(size) == NULL)
             _exit(98);
         bytes += size;
@@ -26,15 +26,17 @@ static unsigned long hold(long count)
     return bytes;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    const size_t size = (size_t)argument_or(argc, argv, 1, 0);
     say("{\"ready\":%d}", getpid());
     char line[128];
     unsigned long questions = 0;
     while (hear(line, sizeof line)) {
         long number;
         if (is_command(line, "begin", 1000000, &number))
-            say("{\"leaks\":{\"leak_big\":{\"bytes\":%lu,\"blocks\":%ld}}}", hold(number), number);
+            say("{\"leaks\":{\"leak_big\":{\"bytes\":%lu,\"blocks\":%ld}}}", hold(number, size),
+                number);
         else if (is_command(line, "count", 0, &number))
             say("{\"progress\":%lu}", ++questions);
     }
