@@ -98,10 +98,10 @@ static int prepare_shared(struct record_engine *record)
     shared->magic = LW_AGENT_MAGIC;
     shared->version = 1;
     record_clock_start(record);
-    record_sampling_start(record);
     int error = record_view_init(&record->view, record->shared_fd, shared, &record->engine.options,
                                  record->engine.modules, record->start_ns);
     record->view_ready = error == 0;
+    record_sampling_start(record);
     if (!error)
         error = record_publish_modules(record);
     return error ? error : record_publish_regions(record);

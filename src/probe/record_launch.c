@@ -107,6 +107,9 @@ static lw_error *begin_launch(struct record_engine *record, const struct record_
     }
     if (!error)
         error = record_prepare(record);
+    /* The linker's function is going to be patched for good. */
+    if (!error)
+        lw_breakpoint_table_forget(record->breakpoints, record->linker_entry);
     if (!error)
         lw_tracer_hold(thread);
     return error;

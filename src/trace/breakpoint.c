@@ -333,6 +333,18 @@ int lw_breakpoint_lift(struct lw_breakpoint_table *table, struct lw_breakpoint *
     return error;
 }
 
+void lw_breakpoint_table_forget(struct lw_breakpoint_table *table, uint64_t address)
+{
+    size_t index = lower_bound(table, address);
+    struct lw_breakpoint *breakpoint = lw_breakpoint_find(table, address);
+    if (!breakpoint || breakpoint->planted)
+        return;
+    table->sorted.count--;
+    memmove(&table->sorted.items[index], &table->sorted.items[index + 1],
+            (table->sorted.count - index) * sizeof(table->sorted.items[0]));
+    forget(table, breakpoint);
+}
+
 void lw_breakpoint_table_forget_unmapped(struct lw_breakpoint_table *table)
 {
     size_t kept = 0;

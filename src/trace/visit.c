@@ -19,7 +19,7 @@ struct round {
     lw_visitor visitor;
     void *context;
     uint64_t *longest_ns;
-    uint64_t since_ns;
+    uint64_t idle_ns; /* when no thread was known to stand in a stop */
     int again;
 };
 
@@ -98,24 +98,39 @@ static enum lw_trace_outcome settle(struct round *round, const struct lw_stop *s
     if (awaited) {
         thread->interrupted = false;
         visit_stopped(round, thread);
-        uint64_t pause = lw_clock_now() - round->since_ns;
-        if (pause > *round->longest_ns)
-            *round->longest_ns = pause;
         if (stop->kind == LW_STOP_TRAP)
             lw_threads_restart_call(thread);
     }
-    if (!breakpoint)
-        return lw_tracer_dispatch(tracer, stop);
-    lw_threads_mend_mask(thread);
-    lw_ptrace_continue(stop->tid, 0);
-    return LW_TRACE_GOES_ON;
+    enum lw_trace_outcome outcome = LW_TRACE_GOES_ON;
+    if (breakpoint) {
+        lw_threads_mend_mask(thread);
+        lw_ptrace_continue(stop->tid, 0);
+    } else {
+        outcome = lw_tracer_dispatch(tracer, stop);
+    }
+    uint64_t pause = lw_clock_now() - round->idle_ns;
+    if (awaited && pause > *round->longest_ns)
+        *round->longest_ns = pause;
+    return outcome;
+}
+
+/* The next stop, and since when the thread may have been standing there: since no stop was known,
+ * or since we were woken for it. */
+static struct lw_stop next_stop(struct round *round)
+{
+    struct lw_stop stop = lw_wait_poll(round->tracer);
+    if (stop.kind != LW_STOP_NONE)
+        return stop;
+    stop = lw_tracer_next(round->tracer, lw_clock_now() + LW_NS_PER_MS);
+    round->idle_ns = lw_clock_now();
+    return stop;
 }
 
 /* Waits for the threads that were interrupted. */
 static int await(struct round *round, uint64_t deadline)
 {
     while (lw_threads_count_awaited(round->tracer) > 0) {
-        struct lw_stop stop = lw_tracer_next(round->tracer, lw_clock_now() + LW_NS_PER_MS);
+        struct lw_stop stop = next_stop(round);
         if (stop.kind == LW_STOP_NONE) {
             if (lw_clock_now() >= deadline)
                 return -ETIMEDOUT;
@@ -146,19 +161,20 @@ static struct lw_thread *next_unvisited(const struct lw_tracer *tracer)
 int lw_tracer_visit(struct lw_tracer *tracer, lw_visitor visitor, void *context, uint64_t deadline,
                     uint64_t *longest_ns)
 {
-    struct round round = {
-        .tracer = tracer, .visitor = visitor, .context = context, .longest_ns = longest_ns};
-    /* One at a time: the others run on, and none is held longer than its own visit takes. */
+    struct round round = {.tracer = tracer,
+                          .visitor = visitor,
+                          .context = context,
+                          .longest_ns = longest_ns,
+                          .idle_ns = lw_clock_now()};
+    int error;
     tracer->visits++;
-    for (struct lw_thread *thread; (thread = next_unvisited(tracer));) {
-        thread->visits = tracer->visits;
-        if (!visit_asleep(&round, thread))
-            continue;
-        round.since_ns = lw_clock_now();
-        thread->interrupted = ptrace(PTRACE_INTERRUPT, thread->tid, NULL, NULL) == 0;
-        int error = await(&round, deadline);
-        if (error)
-            return error;
-    }
-    return round.again;
+    do {
+        for (struct lw_thread *thread; (thread = next_unvisited(tracer));) {
+            thread->visits = tracer->visits;
+            if (visit_asleep(&round, thread))
+                thread->interrupted = ptrace(PTRACE_INTERRUPT, thread->tid, NULL, NULL) == 0;
+        }
+        error = await(&round, deadline);
+    } while (!error && next_unvisited(tracer));
+    return error ? error : round.again;
 }

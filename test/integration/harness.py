@@ -178,7 +178,7 @@ class Watch(Process):
         """A report in which every live block has expired, once the target rests."""
         def settled():
             report = self.report()
-            return report if report["live"] == counted(report["expired"]) else None
+            return report if counted(report["live"]) == counted(report["expired"]) else None
         return wait_until(settled, "every live block expired")
 
     def finish(self, limit=LIMIT):

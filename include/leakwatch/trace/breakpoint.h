@@ -78,6 +78,9 @@ struct lw_breakpoint *lw_breakpoint_hit(const struct lw_breakpoint_table *table,
 bool lw_breakpoint_rewind(const struct lw_breakpoint_table *table, uint64_t pc, uint64_t *address,
                           unsigned *stack);
 
+/* Forgets one that was lifted, when no thread can be in its copy or on its way from it. */
+void lw_breakpoint_table_forget(struct lw_breakpoint_table *table, uint64_t address);
+
 /* Modules were unmapped: forgets, without writing, the breakpoints that are in no loaded module. */
 void lw_breakpoint_table_forget_unmapped(struct lw_breakpoint_table *table);
 
