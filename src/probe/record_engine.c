@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -38,6 +39,9 @@ struct tracer_work {
 static void *run_work(void *argument)
 {
     struct tracer_work *work = argument;
+    /* A thread of the target that is stopped waits for this one, however busy the machine is. Where
+     * that is not permitted, it waits as long as it must. */
+    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), -20);
     work->error = work->function(work->record, work->argument);
     return NULL;
 }
