@@ -5,6 +5,9 @@
     .globl lw_agent_blob
 lw_agent_blob:
     .incbin AGENT_BLOB
-    .globl lw_agent_blob_end
-lw_agent_blob_end:
+1:
+    .balign 8
+    .globl lw_agent_blob_size
+lw_agent_blob_size:
+    .quad 1b - lw_agent_blob
     .section .note.GNU-stack, "", @progbits

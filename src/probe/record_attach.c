@@ -109,8 +109,8 @@ static int prepare_shared(struct record_engine *record)
 
 static int write_agent(struct record_engine *record)
 {
-    int error = lw_memory_write(&record->memory.memory, record->base, lw_agent_blob,
-                                (size_t)(lw_agent_blob_end - lw_agent_blob));
+    int error =
+        lw_memory_write(&record->memory.memory, record->base, lw_agent_blob, lw_agent_blob_size);
     if (!error)
         error = prepare_shared(record);
     fill_control(record);

@@ -77,11 +77,12 @@ int record_publish_modules(struct record_engine *record)
         if (!module->loaded)
             continue;
         publish_rows(record, rows);
-        list->list[count++] = (struct lw_agent_module){.start = module->start,
-                                                       .end = module->end,
-                                                       .base = module->bias + rows->table.base,
-                                                       .first = rows->first,
-                                                       .count = (uint32_t)rows->table.count};
+        list->list[count] = (struct lw_agent_module){.start = module->start,
+                                                     .end = module->end,
+                                                     .base = module->bias + rows->table.base,
+                                                     .first = rows->first,
+                                                     .count = (uint32_t)rows->table.count};
+        count++;
     }
     qsort(list->list, count, sizeof(list->list[0]), compare_modules);
     list->count = count;
@@ -114,8 +115,9 @@ int record_publish_regions(struct record_engine *record)
         if (count == LW_AGENT_REGIONS_MAX)
             break;
         bool is_stack = strcmp(mapping->path, "[stack]") == 0;
-        list->list[count++] = (struct lw_agent_region){
+        list->list[count] = (struct lw_agent_region){
             .start = is_stack ? stack_start(record, mapping) : mapping->start, .end = mapping->end};
+        count++;
     }
     list->count = count;
     if (!error)

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 /* Runs at any address; begins with a struct lw_agent_head. */
-extern const uint8_t lw_agent_blob[], lw_agent_blob_end[];
+extern const uint8_t lw_agent_blob[];
+extern const uint64_t lw_agent_blob_size; /* bytes */
 
 #endif
