@@ -41,7 +41,10 @@ static lw_error *open_process(struct trap_engine *trap, pid_t pid)
     lw_masked_memory_init(&trap->masked, &trap->memory.memory, trap->breakpoints);
     trap->unwinder = lw_unwinder_create(&trap->masked.memory, trap->engine.modules);
     trap->tracer.breakpoints = trap->breakpoints;
-    return trap->unwinder ? trap_find_allocators(trap) : out_of_memory();
+    if (!trap->unwinder)
+        return out_of_memory();
+    lw_unwinder_prepare(trap->unwinder); /* while nobody is stopped */
+    return trap_find_allocators(trap);
 }
 
 static lw_error *no_allocator(pid_t pid)

@@ -15,7 +15,7 @@ LEAKWATCH = os.environ.get("LEAKWATCH", "build/release/leakwatch")
 TARGETS = os.environ.get("TARGETS", "build/release/test/targets")
 # The engines that the tests of both run with, in turn; and the one that the fixture has chosen
 # (None: the program's own default).
-ENGINES = os.environ.get("LEAKWATCH_ENGINES", "trap").split(",")
+ENGINES = os.environ.get("LEAKWATCH_ENGINES", "trap,record").split(",")
 ENGINE = None
 LIMIT = 30  # seconds; a limit for every wait, never an expectation
 
