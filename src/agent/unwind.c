@@ -73,11 +73,14 @@ OUTLINE static uint64_t find_stack_end(const struct lw_agent_thread *thread, uin
     return *start + PAGE;
 }
 
-/* Code that belongs to no module was made at run time: it is taken to keep a frame pointer. */
+/* Of code that belongs to no module: it was made at run time, or leakwatch has yet to hear of it.
+ */
+#define ROW_FOREIGN 7u
+
 static lw_row row_of_foreign(uint64_t pc)
 {
     add_shared(&shared->row_requests, 1);
-    return pc < LOWEST_CODE ? 0 : lw_row_pack(LW_ROW_FP, 16, 2);
+    return pc < LOWEST_CODE ? 0 : ROW_FOREIGN;
 }
 
 OUTLINE static lw_row find_row(uint64_t pc, uint64_t *cached)
@@ -143,6 +146,21 @@ OUTLINE static uint64_t unusual_cfa(struct walk *walk, lw_row row)
     return is_readable(walk, address) ? word_at(address) : 0;
 }
 
+/* Foreign code is taken to keep a frame pointer. It may keep anything else there, so only what is
+ * known to be a stack is looked at. */
+OUTLINE static enum step step_foreign(struct walk *walk)
+{
+    walk->used_fp = true;
+    if (!is_readable(walk, walk->fp) || walk->fp + 16 > walk->high || !find_region(walk->fp))
+        return STEP_CUT;
+    walk->slot = walk->fp;
+    walk->sp = walk->fp + 16;
+    walk->pc = word_at(walk->fp + 8);
+    walk->fp = word_at(walk->fp);
+    walk->exact = false;
+    return STEP_ON;
+}
+
 /* From a frame to its caller. */
 static inline enum step step(struct walk *walk)
 {
@@ -160,6 +178,8 @@ static inline enum step step(struct walk *walk)
         return step_signal(walk);
     } else if (kind == LW_ROW_DEREF || kind == LW_ROW_PLT) {
         cfa = unusual_cfa(walk, row);
+    } else if (row == ROW_FOREIGN) {
+        return step_foreign(walk);
     } else {
         return kind == LW_ROW_END ? STEP_END : STEP_CUT;
     }

@@ -17,6 +17,9 @@
 /* How long to wait for threads to leave the agent; then its memory stays, and is told of. */
 #define SETTLE_NS (5 * LW_NS_PER_SECOND)
 #define FRAMES    1024
+/* How long to wait for another tracer to let go, and how often to look. */
+#define TRACER_NS (30 * LW_NS_PER_SECOND)
+#define RETRY_NS  (100 * LW_NS_PER_MS)
 
 struct leaving {
     struct record_return_search search;
@@ -189,13 +192,35 @@ static lw_error *take_out(struct record_engine *record, void *argument)
     return error;
 }
 
+/* A debugger that has attached meanwhile must let go first; the recorder is off already. */
+static bool wait_for_tracer(const struct record_engine *record, const lw_error *error,
+                            unsigned tries)
+{
+    struct lw_task_status status;
+    const pid_t pid = record->engine.attachment.pid;
+    if (!error || tries >= TRACER_NS / RETRY_NS || lw_task_status_read(pid, pid, &status) != 0 ||
+        status.tracer == 0)
+        return false;
+    if (tries == 0)
+        lw_warn("process %d is being traced by process %d: waiting until that detaches, to take "
+                "the recorder out",
+                (int)pid, (int)status.tracer);
+    nanosleep(&(struct timespec){.tv_nsec = (long)RETRY_NS}, NULL);
+    return true;
+}
+
 lw_error *record_leave(struct record_engine *record, struct lw_engine_detachment *detachment)
 {
-    (void)lw_module_table_refresh(record->engine.modules, NULL);
-    lw_error *error = record_create_breakpoints(record);
-    record->longest_pause_ns = 0;
-    if (!error)
-        error = record_on_tracer_thread(record, take_out, detachment);
-    detachment->pause_ns = record->longest_pause_ns;
+    lw_error *error = NULL;
+    for (unsigned tries = 0; tries == 0 || wait_for_tracer(record, error, tries - 1); tries++) {
+        lw_error_destroy(error);
+        *detachment = (struct lw_engine_detachment){0};
+        record->longest_pause_ns = 0;
+        (void)lw_module_table_refresh(record->engine.modules, NULL);
+        error = record_create_breakpoints(record);
+        if (!error)
+            error = record_on_tracer_thread(record, take_out, detachment);
+        detachment->pause_ns = record->longest_pause_ns;
+    }
     return error;
 }

@@ -87,6 +87,8 @@ int record_publish_modules(struct record_engine *record)
     qsort(list->list, count, sizeof(list->list[0]), compare_modules);
     list->count = count;
     publish(record, &record->shared->module_list, next);
+    /* The agent may have looked up an address in the old list after it was told to forget it. */
+    memset(record->shared->row_cache, 0, sizeof(record->shared->row_cache));
     return record_view_note_modules(&record->view);
 }
 
