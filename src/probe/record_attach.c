@@ -260,10 +260,12 @@ static lw_error *map_agent(struct record_engine *record, struct lw_remote_call *
 static lw_error *arm(struct record_engine *record, bool hold)
 {
     const bool first = !record->mapped;
-    uint64_t instruction = lw_remote_call_find_instruction(record->engine.modules);
+    struct lw_remote_code code;
     uint64_t pause = 0;
     struct lw_remote_call *call;
-    int result = instruction ? lw_remote_call_begin(record->tracer, instruction, &call) : -ENOENT;
+    int result = lw_remote_code_find(&code, record->engine.modules);
+    if (!result)
+        result = lw_remote_call_begin(record->tracer, &code, &call);
     if (result)
         return explain_mapping(record, result);
     lw_error *error = map_agent(record, call);

@@ -136,10 +136,12 @@ static int await_threads(struct record_engine *record)
 
 static int unmap(struct record_engine *record)
 {
-    uint64_t instruction = lw_remote_call_find_instruction(record->engine.modules);
+    struct lw_remote_code code;
     uint64_t pause = 0;
     struct lw_remote_call *call;
-    int error = instruction ? lw_remote_call_begin(record->tracer, instruction, &call) : -ENOENT;
+    int error = lw_remote_code_find(&code, record->engine.modules);
+    if (!error)
+        error = lw_remote_call_begin(record->tracer, &code, &call);
     if (error)
         return error;
     error = record_unmap(record, call);

@@ -10,8 +10,10 @@
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 
 #include "leakwatch/arch/page.h"
+#include "leakwatch/arch/signal_frame.h"
 #include "leakwatch/base/clock.h"
 #include "leakwatch/base/log.h"
 #include "threads.h"
@@ -31,7 +33,7 @@ struct store {
 struct lw_remote_call {
     struct lw_tracer *tracer;
     pid_t tid;
-    uint64_t instruction;
+    struct lw_remote_code code;
     uint64_t since_ns;
     enum lw_stop_kind stop; /* where it stands: LW_STOP_TRAP or LW_STOP_GROUP (a
                                PTRACE_EVENT_STOP), or LW_STOP_SYSCALL at the end of a call */
@@ -41,6 +43,9 @@ struct lw_remote_call {
     struct lw_registers registers;
     uint64_t mask;
     uint64_t rseq_slot, rseq_section; /* its rseq_cs field and what that held; 0: none */
+
+    struct lw_signal_frame frame; /* the way back for a thread that we cannot give back any more */
+    uint8_t *under_frame;         /* what was there before; NULL: there is no frame */
 
     struct store stores[4];
     unsigned store_count;
@@ -74,7 +79,7 @@ static void read_rseq(struct lw_remote_call *call)
 static int check_instruction(const struct lw_remote_call *call)
 {
     errno = 0;
-    long word = ptrace(PTRACE_PEEKTEXT, call->tid, call->instruction, NULL);
+    long word = ptrace(PTRACE_PEEKTEXT, call->tid, call->code.call, NULL);
     if (errno != 0)
         return errno == ESRCH ? -ESRCH : -EFAULT;
     return memcmp(&word, lw_syscall_instruction, LW_SYSCALL_SIZE) == 0 ? 0 : -EFAULT;
@@ -99,15 +104,90 @@ static int read_state(struct lw_remote_call *call)
     return 0;
 }
 
+/* ---- The way back ---- */
+
+/* One transfer between our memory and the thread's. */
+static bool transfer(const struct lw_remote_call *call, bool write, uint64_t address, void *bytes,
+                     size_t size)
+{
+    struct iovec here = {.iov_base = bytes, .iov_len = size};
+    struct iovec there = {.iov_base = (void *)(uintptr_t)address, .iov_len = size};
+    ssize_t n = write ? process_vm_writev(call->tid, &here, 1, &there, 1, 0)
+                      : process_vm_readv(call->tid, &here, 1, &there, 1, 0);
+    return n == (ssize_t)size;
+}
+
+/* The registers with which the thread would go on untraced. */
+static void resumed_registers(const struct lw_remote_call *call, struct lw_registers *registers)
+{
+    struct rseq_cs section;
+    *registers = call->registers;
+    lw_registers_repeat_call(registers, call->stopped_by_us);
+    if (call->rseq_section != 0 &&
+        transfer(call, false, call->rseq_section, &section, sizeof(section)) &&
+        lw_registers_pc(registers) - section.start_ip < section.post_commit_offset)
+        lw_registers_set_pc(registers, section.abort_ip);
+}
+
+/* What every call begins from: the thread's registers, at the signal frame where there is one. */
+static void prepare_call(const struct lw_remote_call *call, long number,
+                         const uint64_t arguments[6], struct lw_registers *registers)
+{
+    *registers = call->registers;
+    lw_registers_set_call(registers, number, arguments, call->code.call);
+    if (call->under_frame)
+        lw_registers_set_sp(registers, call->frame.address);
+}
+
+/*
+ * From here until it is given back, the thread goes on at a system call that does nothing, and then
+ * returns to where it was, should we be killed. Without a frame (the stack has no room, the program
+ * no such code) that would be the end of it.
+ */
+static int lay_way_back(struct lw_remote_call *call)
+{
+    struct lw_registers registers;
+    if (call->code.sigreturn == 0)
+        return 0;
+    resumed_registers(call, &registers);
+    int error = lw_signal_frame_build(&call->frame, call->tid, &registers, call->mask, call->lowest,
+                                      call->code.sigreturn);
+    if (error)
+        return error == -ENOTSUP ? 0 : error;
+    uint8_t *original = malloc(call->frame.size);
+    if (!original || !transfer(call, false, call->frame.address, original, call->frame.size) ||
+        !transfer(call, true, call->frame.address, call->frame.bytes, call->frame.size)) {
+        free(original);
+        lw_signal_frame_deinit(&call->frame);
+        return original ? 0 : -ENOMEM;
+    }
+    call->under_frame = original;
+    call->lowest = call->frame.address;
+    prepare_call(call, SYS_getpid, (const uint64_t[6]){0}, &registers);
+    return lw_registers_write(call->tid, &registers);
+}
+
+/* The thread has its own registers again. */
+static void remove_way_back(struct lw_remote_call *call)
+{
+    if (call->under_frame)
+        transfer(call, true, call->frame.address, call->under_frame, call->frame.size);
+    free(call->under_frame);
+    call->under_frame = NULL;
+    lw_signal_frame_deinit(&call->frame);
+}
+
 /* Lets go of a thread in a PTRACE_EVENT_STOP, which the kernel takes before it decides about the
  * restart of a system call: with its registers, that is given back too. */
 static int give_back(struct lw_remote_call *call)
 {
-    int error = lw_registers_write(call->tid, &call->registers);
+    int error = write_mask(call, call->mask);
     if (!error && call->rseq_section != 0)
         ptrace(PTRACE_POKEDATA, call->tid, call->rseq_slot, call->rseq_section);
+    /* The registers last: until then, the way back is the frame's. */
     if (!error)
-        error = write_mask(call, call->mask);
+        error = lw_registers_write(call->tid, &call->registers);
+    remove_way_back(call);
     struct lw_thread *thread = lw_tracer_thread(call->tracer, call->tid);
     if (error || !thread)
         return -ESRCH;
@@ -122,14 +202,14 @@ static int give_back(struct lw_remote_call *call)
     return 0;
 }
 
-int lw_remote_call_begin(struct lw_tracer *tracer, uint64_t instruction,
+int lw_remote_call_begin(struct lw_tracer *tracer, const struct lw_remote_code *code,
                          struct lw_remote_call **call)
 {
     struct lw_stop stop;
     struct lw_remote_call *new = calloc(1, sizeof(*new));
     if (!new)
         return -ENOMEM;
-    *new = (struct lw_remote_call){.tracer = tracer, .instruction = instruction};
+    *new = (struct lw_remote_call){.tracer = tracer, .code = *code};
     int error = lw_threads_borrow(tracer, &stop, &new->since_ns);
     if (!error) {
         new->tid = stop.tid;
@@ -138,6 +218,8 @@ int lw_remote_call_begin(struct lw_tracer *tracer, uint64_t instruction,
         error = read_state(new);
         if (!error) {
             error = check_instruction(new);
+            if (!error)
+                error = lay_way_back(new);
             if (!error)
                 error = write_mask(new, UINT64_MAX);
             if (error)
@@ -222,8 +304,7 @@ int lw_remote_call_make(struct lw_remote_call *call, long number, const uint64_t
 {
     struct lw_registers registers;
     do {
-        registers = call->registers;
-        lw_registers_set_call(&registers, number, arguments, call->instruction);
+        prepare_call(call, number, arguments, &registers);
         if (call->is_gone || lw_registers_write(call->tid, &registers) != 0 ||
             run_to(call, PTRACE_SYSCALL, is_system_call) != 0 || /* its beginning */
             run_to(call, PTRACE_SYSCALL, is_system_call) != 0 || /* its end */
@@ -322,6 +403,7 @@ int lw_remote_call_end(struct lw_remote_call *call, uint64_t *pause_ns)
         error = run_to(call, PTRACE_CONT, is_event_stop);
     if (!error)
         error = give_back(call);
+    remove_way_back(call);
     if (pause_ns)
         *pause_ns = lw_clock_now() - call->since_ns;
     lw_tracer_wake(call->tracer); /* a wake-up may have been taken for one of our stops */
@@ -329,33 +411,34 @@ int lw_remote_call_end(struct lw_remote_call *call, uint64_t *pause_ns)
     return error;
 }
 
-/* ---- The instruction ---- */
+/* ---- The code ---- */
 
 static uint64_t find_in_segment(const struct lw_elf_image *image,
-                                const struct lw_elf_segment *segment)
+                                const struct lw_elf_segment *segment, const uint8_t *code,
+                                size_t length)
 {
     uint8_t bytes[LW_PAGE_SIZE];
-    for (uint64_t offset = 0; offset + LW_SYSCALL_SIZE <= segment->file_size;
-         offset += sizeof(bytes) - (LW_SYSCALL_SIZE - 1)) {
+    for (uint64_t offset = 0; offset + length <= segment->file_size;
+         offset += sizeof(bytes) - (length - 1)) {
         size_t wanted = segment->file_size - offset;
         if (wanted > sizeof(bytes))
             wanted = sizeof(bytes);
         size_t size = lw_elf_image_read(image, segment->address + offset, bytes, wanted);
-        const uint8_t *found = memmem(bytes, size, lw_syscall_instruction, LW_SYSCALL_SIZE);
+        const uint8_t *found = memmem(bytes, size, code, length);
         if (found)
             return segment->address + offset + (uint64_t)(found - bytes);
     }
     return 0;
 }
 
-static uint64_t find_in_module(const struct lw_module *module)
+static uint64_t find_in_module(const struct lw_module *module, const uint8_t *code, size_t length)
 {
     size_t count;
     const struct lw_elf_segment *segments = lw_elf_image_segments(module->image, &count);
     for (size_t i = 0; i < count; i++) {
         if (!segments[i].executable || segments[i].writable)
             continue;
-        uint64_t address = find_in_segment(module->image, &segments[i]);
+        uint64_t address = find_in_segment(module->image, &segments[i], code, length);
         if (address != 0)
             return module->bias + address;
     }
@@ -372,7 +455,7 @@ static int preference(const struct lw_module *module)
     return is_libc || module->is_executable ? 1 : 2;
 }
 
-uint64_t lw_remote_call_find_instruction(struct lw_module_table *modules)
+static uint64_t find(struct lw_module_table *modules, const uint8_t *code, size_t length)
 {
     size_t count = lw_module_table_count(modules);
     for (int wanted = 0; wanted <= 2; wanted++) {
@@ -380,10 +463,22 @@ uint64_t lw_remote_call_find_instruction(struct lw_module_table *modules)
             const struct lw_module *module = lw_module_table_get(modules, id);
             if (!module->loaded || !module->image || preference(module) != wanted)
                 continue;
-            uint64_t address = find_in_module(module);
+            uint64_t address = find_in_module(module, code, length);
             if (address != 0)
                 return address;
         }
     }
     return 0;
+}
+
+int lw_remote_code_find(struct lw_remote_code *code, struct lw_module_table *modules)
+{
+    code->sigreturn = find(modules, lw_sigreturn_code, LW_SIGRETURN_SIZE);
+    code->call =
+        code->sigreturn ? find(modules, lw_call_and_return_code, LW_CALL_AND_RETURN_SIZE) : 0;
+    if (code->call == 0) {
+        code->sigreturn = 0;
+        code->call = find(modules, lw_syscall_instruction, LW_SYSCALL_SIZE);
+    }
+    return code->call ? 0 : -ENOENT;
 }

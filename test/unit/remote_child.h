@@ -277,7 +277,7 @@ struct fixture {
     struct lw_module_table *modules;
     struct lw_breakpoint_table *breakpoints;
     struct lw_tracer tracer;
-    uint64_t instruction;
+    struct lw_remote_code code;
     unsigned queued, written;
     unsigned random;
 };
@@ -321,8 +321,8 @@ static inline void fixture_attach(struct fixture *fixture)
     assert_non_null(fixture->breakpoints);
     lw_tracer_init(&fixture->tracer, fixture->child, fixture->breakpoints);
     assert_null(lw_tracer_seize(&fixture->tracer));
-    fixture->instruction = lw_remote_call_find_instruction(fixture->modules);
-    assert_true(fixture->instruction != 0);
+    assert_int_equal(lw_remote_code_find(&fixture->code, fixture->modules), 0);
+    assert_true(fixture->code.call != 0 && fixture->code.sigreturn != 0);
 }
 
 static inline void fixture_detach(struct fixture *fixture)
@@ -375,7 +375,7 @@ static inline void expect_no_harm(const char *name)
 static inline struct lw_remote_call *begin(struct fixture *fixture)
 {
     struct lw_remote_call *call = NULL;
-    assert_int_equal(lw_remote_call_begin(&fixture->tracer, fixture->instruction, &call), 0);
+    assert_int_equal(lw_remote_call_begin(&fixture->tracer, &fixture->code, &call), 0);
     return call;
 }
 

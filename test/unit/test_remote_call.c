@@ -197,8 +197,7 @@ static void test_a_thread_that_does_not_stop(void **state)
     for (int i = 0; i < 1000 && task_state(fixture->child) != 'D'; i++)
         usleep(1000);
     struct lw_remote_call *call;
-    assert_int_equal(lw_remote_call_begin(&fixture->tracer, fixture->instruction, &call),
-                     -ETIMEDOUT);
+    assert_int_equal(lw_remote_call_begin(&fixture->tracer, &fixture->code, &call), -ETIMEDOUT);
     assert_true(pump(fixture, 5000, &board->handled, 1));
     fixture_kill(fixture);
 }
@@ -298,17 +297,19 @@ static void test_instruction(void **state)
 {
     struct fixture *fixture = *state;
     start(fixture, &kinds[2]);
-    uint8_t bytes[2];
-    assert_int_equal(lw_memory_read_all(&fixture->memory.memory, fixture->instruction, bytes, 2),
-                     0);
-    assert_memory_equal(bytes, "\x0f\x05", 2);
-    assert_true(lw_module_table_find(fixture->modules, fixture->instruction)->is_vdso);
+    uint8_t bytes[3];
+    assert_int_equal(lw_memory_read_all(&fixture->memory.memory, fixture->code.call, bytes, 3), 0);
+    assert_memory_equal(bytes, "\x0f\x05\xc3", 3);
     struct lw_remote_call *call;
     for (int n = 0; n < 20; n++) {
         await_sleep(fixture);
-        assert_int_equal(lw_remote_call_begin(&fixture->tracer, fixture->instruction + 1, &call),
-                         -EFAULT);
-        assert_int_equal(lw_remote_call_begin(&fixture->tracer, 8, &call), -EFAULT);
+        assert_int_equal(
+            lw_remote_call_begin(&fixture->tracer,
+                                 &(struct lw_remote_code){.call = fixture->code.call + 1}, &call),
+            -EFAULT);
+        assert_int_equal(
+            lw_remote_call_begin(&fixture->tracer, &(struct lw_remote_code){.call = 8}, &call),
+            -EFAULT);
     }
     assert_true(pump(fixture, 5000, &board->rounds, board->rounds + 1));
     expect_no_harm("refused");

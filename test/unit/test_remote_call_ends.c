@@ -201,8 +201,7 @@ static void test_killed_in_the_middle(void **state)
         assert_int_equal(stop.kind, LW_STOP_KILLED);
         assert_int_equal(stop.signal, SIGKILL);
         struct lw_remote_call *none;
-        assert_int_equal(lw_remote_call_begin(&fixture->tracer, fixture->instruction, &none),
-                         -ESRCH);
+        assert_int_equal(lw_remote_call_begin(&fixture->tracer, &fixture->code, &none), -ESRCH);
         fixture_detach(fixture);
     }
 }
@@ -245,6 +244,68 @@ static void test_ended_by_another_thread(void **state)
     }
 }
 
+/* ---- A tracer that ends ---- */
+
+/* Values that live in vector registers. */
+static void compute_with_vectors(void)
+{
+    typedef double vector __attribute__((vector_size(16)));
+    vector a = {1, 2}, b = {5, 6};
+    for (int i = 0; i < 20000; i++) {
+        __asm__ volatile("" : "+x"(a), "+x"(b));
+        a = a * 0.5 + b;
+        b = b * 0.25 + 1;
+    }
+    EXPECT(a[0] > 2.66 && a[0] < 2.67 && a[1] > 2.66 && a[1] < 2.67);
+}
+
+static unsigned calls_before_the_end;
+
+/* The end of its thread does to the tracees what SIGKILL does. */
+static void *borrow_and_end(void *argument)
+{
+    struct fixture *fixture = argument;
+    uint64_t address;
+    fixture_attach(fixture);
+    await_sleep(fixture);
+    struct lw_remote_call *call = begin(fixture);
+    for (unsigned i = 0; i < calls_before_the_end; i++)
+        expect_calls(fixture, call);
+    if (calls_before_the_end % 2)
+        lw_remote_call_store(call, &fixture->memory.memory, "abc", 4, &address);
+    return NULL;
+}
+
+static void test_the_thread_finds_its_way_back(void **state)
+{
+    struct fixture *fixture = *state;
+    struct kind all[LENGTH(kinds) + 1];
+    memcpy(all, kinds, sizeof(kinds));
+    all[LENGTH(kinds)] = (struct kind){"vectors", compute_with_vectors};
+    for (size_t i = 0; i < LENGTH(all); i++) {
+        *fixture = (struct fixture){.random = 1};
+        fixture_fork(fixture, &all[i].body, 1);
+        for (unsigned n = 0; n < 20; n++) {
+            pthread_t tracer;
+            calls_before_the_end = n % 3;
+            assert_int_equal(pthread_create(&tracer, NULL, borrow_and_end, fixture), 0);
+            pthread_join(tracer, NULL);
+            const unsigned rounds = board->rounds;
+            for (unsigned wait = 0; wait < 5000 && board->rounds < rounds + 2; wait++) {
+                if (wait % 100 == 10)
+                    feed(fixture, all[i].body);
+                usleep(1000);
+            }
+            if (board->rounds < rounds + 2)
+                fail_msg("%s: stands still", all[i].name);
+            expect_no_harm(all[i].name);
+            fixture_detach(fixture);
+        }
+        kill(fixture->child, SIGKILL);
+        waitpid(fixture->child, NULL, 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -254,6 +315,7 @@ int main(void)
         cmocka_unit_test(test_a_call_is_broken_off),
         cmocka_unit_test(test_killed_in_the_middle),
         cmocka_unit_test(test_ended_by_another_thread),
+        cmocka_unit_test(test_the_thread_finds_its_way_back),
     };
     return cmocka_run_group_tests(tests, setup_board, teardown_board);
 }

@@ -52,6 +52,11 @@ bool lw_registers_dwarf(const struct lw_registers *registers, unsigned number, u
  */
 bool lw_registers_restart_interrupted(struct lw_registers *registers);
 
+/* As the thread goes on once the system call that a stop broke off is made again, whether the
+ * kernel would have restarted it or (where the stop was the tracer's alone) let it fail with EINTR.
+ */
+void lw_registers_repeat_call(struct lw_registers *registers, bool by_tracer);
+
 /* The thread makes this system call next, at a system call instruction; what it was in before is
  * forgotten. */
 void lw_registers_set_call(struct lw_registers *registers, long number, const uint64_t arguments[6],

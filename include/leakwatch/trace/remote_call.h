@@ -20,14 +20,23 @@
  *
  * A stop by SIGSTOP that comes meanwhile stops the other threads at once, and the borrowed one when
  * it is given back; of a stopped process, the thread is stopped again afterwards.
+ *
+ * When we are killed meanwhile, the thread finds its way back: below its stack lies a signal frame
+ * (arch/signal_frame.h), to which it returns after the system call that it is in.
  */
 struct lw_remote_call; /* a borrowed thread */
 
-/* Everything that is planted must be planted later. `instruction` is the address of a system call
- * instruction in the target. 0; -ESRCH: the target has ended or become another program, whose stop
- * is left to be seen by the next lw_tracer_next; -EFAULT: there is no such instruction there;
- * -ETIMEDOUT: no thread could be stopped within a second (all are stuck in the kernel); -ENOMEM. */
-int lw_remote_call_begin(struct lw_tracer *tracer, uint64_t instruction,
+/* Addresses of code that the target has anyway. */
+struct lw_remote_code {
+    uint64_t call;      /* a system call instruction, followed by a return where there is such */
+    uint64_t sigreturn; /* the system call rt_sigreturn; 0: none */
+};
+
+/* Everything that is planted must be planted later. 0; -ESRCH: the target has ended or become
+ * another program, whose stop is left to be seen by the next lw_tracer_next; -EFAULT: there is no
+ * such instruction there; -ETIMEDOUT: no thread could be stopped within a second (all are stuck in
+ * the kernel); -ENOMEM. */
+int lw_remote_call_begin(struct lw_tracer *tracer, const struct lw_remote_code *code,
                          struct lw_remote_call **call);
 
 /* Makes one system call: 0 and *result (a negative errno of the target's on failure), or an error
@@ -50,7 +59,7 @@ const struct lw_registers *lw_remote_call_registers(const struct lw_remote_call 
  * (may be NULL): for how long it was held. 0, or -ESRCH as above. */
 int lw_remote_call_end(struct lw_remote_call *call, uint64_t *pause_ns);
 
-/* The address of a system call instruction in the modules' code, or 0. */
-uint64_t lw_remote_call_find_instruction(struct lw_module_table *modules);
+/* Looks for it in the modules' code; -ENOENT: there is no system call instruction. */
+int lw_remote_code_find(struct lw_remote_code *code, struct lw_module_table *modules);
 
 #endif

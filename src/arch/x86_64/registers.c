@@ -112,6 +112,17 @@ bool lw_registers_restart_interrupted(struct lw_registers *registers)
     return true;
 }
 
+void lw_registers_repeat_call(struct lw_registers *registers, bool by_tracer)
+{
+    struct user_regs_struct *r = &registers->native;
+    if ((int64_t)r->orig_rax < 0)
+        return;
+    if (lw_registers_call_broken_off(registers) || (by_tracer && (int64_t)r->rax == -EINTR)) {
+        r->rax = r->orig_rax;
+        r->rip -= LW_SYSCALL_SIZE;
+    }
+}
+
 #define TRAP_FLAG 0x100ull
 
 void lw_registers_set_call(struct lw_registers *registers, long number, const uint64_t arguments[6],
