@@ -23,8 +23,18 @@
  * so that a later leakwatch can do so when this one was killed, and in a forked child too, which
  * has a copy of this but not of the shared memory; then the sites.
  */
-#define RECORD_LANDING_SIZE  (4 * LW_PAGE_SIZE)
-#define RECORD_LANDING_SITES 64
+#define RECORD_LANDING_SIZE (4 * LW_PAGE_SIZE)
+/* Behind a landing, a page that nobody can touch, of the same memory file as the shared memory: its
+ * name in /proc/PID/maps tells a later leakwatch where the landing is, however little of it there
+ * is. Its offset in the file says that it is one. */
+#define RECORD_LANDING_SPAN   (RECORD_LANDING_SIZE + LW_PAGE_SIZE)
+#define RECORD_LANDING_OFFSET (1ull << 40)
+#define RECORD_MEMORY_NAME    "leakwatch"
+#define RECORD_LANDING_SITES  64
+
+/* The SIGTRAP handler (trace/trap_handler.h) lies at the end of the agent's code. */
+#define RECORD_HANDLER_SIZE 0x3000u
+#define RECORD_HANDLER      (LW_AGENT_CODE_MAX - RECORD_HANDLER_SIZE)
 
 struct record_patch {
     uint64_t entry;
@@ -73,6 +83,7 @@ struct record_site {
     uint8_t original[LW_JUMP_SIZE], jump[LW_JUMP_SIZE];
     struct lw_gate gate;
     bool patched;
+    bool is_trap; /* (left by a leakwatch that was killed) a breakpoint is planted */
     struct lw_breakpoint *breakpoint; /* while it is put in */
 };
 
@@ -96,6 +107,7 @@ struct record_engine {
     struct lw_agent_shared *shared;
     uint64_t base, span; /* of the agent in the target; 0: not there */
     bool mapped;         /* all of it is there */
+    bool clearing;       /* what is there is another leakwatch's */
     struct lw_agent_control control;
 
     LW_VECTOR(struct record_landing *) landings;
@@ -177,6 +189,18 @@ int record_map(struct record_engine *record, struct lw_remote_call *call);
 /* Unmaps it all. */
 int record_unmap(struct record_engine *record, struct lw_remote_call *call);
 
+/* ---- record_handler.c: SIGTRAP while breakpoints are planted ---- */
+
+/* Before the first is planted: puts the handler in, for all sites. */
+int record_handler_install(struct record_engine *record, struct lw_remote_call *call);
+/* After the last was taken out, and when every thread has been seen since. */
+int record_handler_remove(struct record_engine *record, struct lw_remote_call *call);
+/* Does such work by a thread that is borrowed for it. */
+int record_borrow(struct record_engine *record,
+                  int (*work)(struct record_engine *, struct lw_remote_call *));
+/* One visit of every thread: who has run into a breakpoint that is no more has gone on. */
+int record_pass_by(struct record_engine *record);
+
 /* ---- record_modules.c: what the agent is told of the address space ---- */
 
 /* Compiles the rows of modules that are new. */
@@ -189,7 +213,14 @@ int record_publish_regions(struct record_engine *record);
 
 /* Takes the patches and the agent out. */
 lw_error *record_leave(struct record_engine *record, struct lw_engine_detachment *detachment);
+
 /* ---- record_leftovers.c ---- */
+
+/* What is there of another leakwatch, as landings, sites and the agent's span; for record_leave,
+ * which asks again once nobody else can be the tracer. EBUSY: that one is watching. */
+lw_error *record_find_leftovers(struct record_engine *record);
+/* Descriptors of its that are open in the target. */
+int record_close_leftovers(struct record_engine *record, struct lw_remote_call *call);
 
 /* Takes out what a leakwatch that was killed has left in the target, or what a forked target has
  * inherited. EBUSY: another leakwatch is watching. */

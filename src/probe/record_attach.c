@@ -109,8 +109,10 @@ static int prepare_shared(struct record_engine *record)
 
 static int write_agent(struct record_engine *record)
 {
-    int error =
-        lw_memory_write(&record->memory.memory, record->base, lw_agent_blob, lw_agent_blob_size);
+    int error = lw_agent_blob_size > RECORD_HANDLER
+                    ? -E2BIG
+                    : lw_memory_write(&record->memory.memory, record->base, lw_agent_blob,
+                                      lw_agent_blob_size);
     if (!error)
         error = prepare_shared(record);
     fill_control(record);
@@ -229,7 +231,23 @@ static lw_error *patch(struct record_engine *record)
         error = clear_windows(record);
     if (!error)
         error = replace_all(record);
-    return explain_patching(record, error);
+    /* Also after an error: the handler stays no longer than what it is there for. */
+    lw_breakpoint_table_lift_all(record->breakpoints);
+    int passed = record_pass_by(record);
+    if (!passed)
+        passed = record_borrow(record, record_handler_remove);
+    return explain_patching(record, error ? error : passed);
+}
+
+/* The same for a process whose one thread is where we know, and stays there. */
+static lw_error *patch_held(struct record_engine *record, struct lw_remote_call *call)
+{
+    int error = plant_all(record);
+    if (!error)
+        error = replace_all(record);
+    lw_breakpoint_table_lift_all(record->breakpoints);
+    int removed = record_handler_remove(record, call);
+    return explain_patching(record, error ? error : removed);
 }
 
 /* ---- the tracer's part ---- */
@@ -251,6 +269,8 @@ static lw_error *map_agent(struct record_engine *record, struct lw_remote_call *
         record->control.tid_offset = find_tid_offset(record, lw_registers_thread_pointer(registers),
                                                      lw_remote_call_thread(call));
     int error = record_map(record, call);
+    if (!error)
+        error = record_handler_install(record, call);
     if (error && error != -ESRCH && !record->mapped)
         record_unmap(record, call); /* nothing has been patched yet */
     record->mapped |= error == 0;
@@ -280,11 +300,8 @@ static lw_error *arm(struct record_engine *record, bool hold)
     }
     if (result)
         error = explain_mapping(record, result);
-    else if (hold) /* the one thread is where we know, and stays there */
-        error =
-            explain_patching(record, (result = plant_all(record)) ? result : replace_all(record));
     else
-        error = patch(record);
+        error = hold ? patch_held(record, call) : patch(record);
     if (!error && first && switch_on(record) != 0)
         error = target_has_ended(record);
     if (hold)

@@ -67,12 +67,6 @@ static enum lw_visit_result visit_to_leave(void *context, const struct lw_visit 
     return returns_to_agent(leaving, visit->registers) ? LW_VISIT_AGAIN : LW_VISIT_DONE;
 }
 
-static enum lw_visit_result visit_in_passing(void *context, const struct lw_visit *visit)
-{
-    (void)context, (void)visit;
-    return LW_VISIT_DONE;
-}
-
 /* A module that was closed has taken our jump along. */
 static bool is_loaded(struct record_engine *record, const struct record_site *site)
 {
@@ -80,36 +74,40 @@ static bool is_loaded(struct record_engine *record, const struct record_site *si
     return module && module->id == site->module;
 }
 
+/* A breakpoint where the jump is, or the one that a leakwatch that was killed has left. */
+static int stop_at_entry(struct record_engine *record, struct record_site *site)
+{
+    const uint64_t gate = site->slot + offsetof(struct record_slot, gate);
+    int error = site->is_trap
+                    ? lw_breakpoint_adopt(record->breakpoints, site->entry, site->original,
+                                          LW_JUMP_SIZE, gate, &site->breakpoint)
+                    : lw_breakpoint_plant_diverted(record->breakpoints, site->entry, site->jump,
+                                                   LW_JUMP_SIZE, gate, &site->breakpoint);
+    /* unmapped meanwhile, or not ours any more */
+    return error == -EFAULT || error == -EBUSY ? 0 : error;
+}
+
 /* Puts the program's own bytes back where the jumps are. */
 static int restore_entries(struct record_engine *record, unsigned *count)
 {
-    uint64_t pause = 0;
     int error = 0;
     lw_vector_for_each (item, &record->sites) {
         struct record_site *site = *item;
         site->breakpoint = NULL;
-        if (error || !site->patched || !is_loaded(record, site))
-            continue;
-        error = lw_breakpoint_plant_diverted(
-            record->breakpoints, site->entry, site->jump, LW_JUMP_SIZE,
-            site->slot + offsetof(struct record_slot, gate), &site->breakpoint);
-        if (error == -EFAULT || error == -EBUSY) /* unmapped meanwhile, or not ours any more */
-            error = 0;
+        if (!error && site->patched && is_loaded(record, site))
+            error = stop_at_entry(record, site);
     }
     if (!error)
-        error = lw_tracer_visit(record->tracer, visit_in_passing, NULL, lw_clock_now() + SETTLE_NS,
-                                &pause);
+        error = record_pass_by(record);
     lw_vector_for_each (item, &record->sites) {
         struct record_site *site = *item;
-        if (error < 0 || !site->breakpoint)
+        if (error || !site->breakpoint)
             continue;
         error = lw_breakpoint_replace(record->breakpoints, site->breakpoint, site->original);
         site->patched = error != 0;
         *count += error == 0;
     }
-    if (pause > record->longest_pause_ns)
-        record->longest_pause_ns = pause;
-    return error < 0 ? error : 0;
+    return error;
 }
 
 /* Until no thread is in the agent or will return to it. */
@@ -134,21 +132,13 @@ static int await_threads(struct record_engine *record)
     return left > 0 ? -ETIMEDOUT : left;
 }
 
-static int unmap(struct record_engine *record)
+/* Nothing is planted any more, and every thread has been seen since. */
+static int remove_handler_and_unmap(struct record_engine *record, struct lw_remote_call *call)
 {
-    struct lw_remote_code code;
-    uint64_t pause = 0;
-    struct lw_remote_call *call;
-    int error = lw_remote_code_find(&code, record->engine.modules);
+    int error = record_handler_remove(record, call);
     if (!error)
-        error = lw_remote_call_begin(record->tracer, &code, &call);
-    if (error)
-        return error;
-    error = record_unmap(record, call);
-    lw_remote_call_end(call, &pause);
-    if (pause > record->longest_pause_ns)
-        record->longest_pause_ns = pause;
-    return error;
+        error = record_unmap(record, call);
+    return error || !record->clearing ? error : record_close_leftovers(record, call);
 }
 
 static void switch_off(struct record_engine *record)
@@ -159,6 +149,60 @@ static void switch_off(struct record_engine *record)
                           sizeof(mode));
 }
 
+struct call_search {
+    struct record_engine *record;
+    struct lw_remote_code code;
+};
+
+static enum lw_visit_result visit_caller(void *context, const struct lw_visit *visit)
+{
+    const struct call_search *search = context;
+    return visit->registers && lw_remote_call_is_under_way(
+                                   &search->code, &search->record->memory.memory, visit->registers)
+               ? LW_VISIT_AGAIN
+               : LW_VISIT_DONE;
+}
+
+/* Until no thread makes a system call any more for the leakwatch that was killed. */
+static int await_calls(struct record_engine *record)
+{
+    const uint64_t deadline = lw_clock_now() + SETTLE_NS;
+    struct call_search search = {.record = record};
+    int left = lw_remote_code_find(&search.code, record->engine.modules);
+    if (left)
+        return left;
+    do
+        left = lw_tracer_visit(record->tracer, visit_caller, &search, deadline,
+                               &record->longest_pause_ns);
+    while (left > 0 && lw_clock_now() < deadline);
+    return left > 0 ? -ETIMEDOUT : left;
+}
+
+static bool is_patched(const struct record_engine *record)
+{
+    lw_vector_for_each (site, &record->sites)
+        if ((*site)->patched)
+            return true;
+    return false;
+}
+
+/* Takes everything out, as far as threads let us. */
+static int clear(struct record_engine *record, unsigned *restored)
+{
+    int error = is_patched(record) ? record_borrow(record, record_handler_install) : 0;
+    if (error)
+        return error;
+    error = restore_entries(record, restored);
+    if (!error)
+        error = await_threads(record);
+    if (!error)
+        return record_borrow(record, remove_handler_and_unmap);
+    lw_breakpoint_table_lift_all(record->breakpoints);
+    if (record_pass_by(record) == 0)
+        record_borrow(record, record_handler_remove);
+    return error;
+}
+
 /* On the tracer's thread. */
 static lw_error *take_out(struct record_engine *record, void *argument)
 {
@@ -167,13 +211,18 @@ static lw_error *take_out(struct record_engine *record, void *argument)
     struct lw_leave_result left;
     lw_tracer_init(&tracer, record->engine.attachment.pid, record->breakpoints);
     record->tracer = &tracer;
-    switch_off(record);
+    if (!record->clearing)
+        switch_off(record);
     lw_error *error = lw_tracer_seize(&tracer);
-    int result = error ? 0 : restore_entries(record, &detachment->probes_removed);
+    int result = 0;
+    if (!error && record->clearing) {
+        result = await_calls(record);
+        error = record_find_leftovers(record);
+        if (!error)
+            switch_off(record);
+    }
     if (!error && !result)
-        result = await_threads(record);
-    if (!error && !result)
-        result = unmap(record);
+        result = clear(record, &detachment->probes_removed);
     if (result == -ETIMEDOUT)
         lw_warn("a thread of process %d has been inside an allocator function for %d s: the "
                 "recorder is switched off and out of its way, but its memory stays mapped",

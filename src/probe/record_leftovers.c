@@ -1,100 +1,132 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Finding the agent of another leakwatch. */
+/* Finding the agent of another leakwatch, however little of it is there. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
+#include "leakwatch/base/cleanup.h"
 #include "leakwatch/base/clock.h"
 #include "leakwatch/base/log.h"
+#include "leakwatch/target/maps.h"
 #include "leakwatch/target/process.h"
 #include "record.h"
 
-/* The landing that a jump leads into: its head is on one of the pages before. */
-static struct record_landing *read_landing(struct record_engine *record, uint64_t slot,
-                                           uint64_t entry)
+/* As the kernel shows a memory file of ours (record_map.c). */
+#define FILE_NAME "/memfd:" RECORD_MEMORY_NAME
+
+/* The entry's bytes: the jump, a breakpoint with whatever behind it, or the program's own. */
+static void read_state(struct record_engine *record, struct record_site *site)
 {
-    struct record_landing *landing = calloc(1, sizeof(*landing));
-    struct record_landing_head *head = &landing->image.head;
-    uint64_t page = slot & ~(LW_PAGE_SIZE - 1);
-    for (unsigned i = 0; landing && i < RECORD_LANDING_SIZE / LW_PAGE_SIZE; i++) {
-        landing->address = page - i * LW_PAGE_SIZE;
-        if (lw_memory_read_all(&record->memory.memory, landing->address, landing->image.bytes,
-                               RECORD_LANDING_SIZE) != 0 ||
-            head->magic != LW_AGENT_MAGIC || head->patch_count > RECORD_LANDING_SITES)
-            continue;
-        for (uint32_t j = 0; j < head->patch_count; j++)
-            if (head->patches[j].entry == entry)
-                return landing;
-    }
-    free(landing);
-    return NULL;
+    uint8_t bytes[LW_JUMP_SIZE];
+    if (lw_memory_read_all(&record->memory.memory, site->entry, bytes, sizeof(bytes)) != 0)
+        return;
+    site->patched = memcmp(bytes, site->jump, LW_JUMP_SIZE) == 0;
+    if (memcmp(bytes, lw_breakpoint_instruction, LW_BREAKPOINT_SIZE) == 0)
+        site->patched = site->is_trap = memcmp(bytes, site->original, LW_BREAKPOINT_SIZE) != 0;
 }
 
 static int add_site(struct record_engine *record, const struct record_landing *landing,
                     uint32_t index)
 {
     const struct record_patch *patch = &landing->image.head.patches[index];
+    const struct lw_module *module = lw_module_table_find(record->engine.modules, patch->entry);
+    if (!module) /* closed since */
+        return 0;
     struct record_site *site = calloc(1, sizeof(*site));
     if (!site)
         return -ENOMEM;
-    site->module = landing->module;
+    site->module = module->id;
     site->entry = patch->entry;
     site->slot =
         landing->address + sizeof(struct record_landing_head) + index * sizeof(struct record_slot);
     memcpy(site->original, patch->original, LW_JUMP_SIZE);
     int error = lw_jump_encode(site->entry, site->slot, site->jump);
-    site->patched = true;
     if (!error)
         error = lw_vector_push(&record->sites, site);
-    if (error)
+    if (error) {
         free(site);
-    return error;
+        return error == -ERANGE ? 0 : error; /* another library is there now */
+    }
+    read_state(record, site);
+    return 0;
 }
 
-static bool is_known(const struct record_engine *record, uint64_t address)
+/* Its head and its sites, if they were written yet: nothing is patched before that. */
+static int add_landing(struct record_engine *record, uint64_t address)
 {
-    lw_vector_for_each (landing, &record->landings)
-        if (address >= (*landing)->address && address < (*landing)->address + RECORD_LANDING_SIZE)
-            return true;
-    return false;
-}
-
-/* Looks at one entry; when it leads to a landing, takes that into account. */
-static int look_at(struct record_engine *record, const struct lw_module *module, uint64_t entry)
-{
-    uint8_t bytes[LW_JUMP_SIZE];
-    uint64_t slot;
-    if (lw_memory_read_all(&record->memory.memory, entry, bytes, sizeof(bytes)) != 0 ||
-        !lw_jump_decode(bytes, entry, &slot) || is_known(record, slot))
-        return 0;
-    struct record_landing *landing = read_landing(record, slot, entry);
+    struct record_landing *landing = calloc(1, sizeof(*landing));
     if (!landing)
-        return 0;
-    landing->module = module->id;
+        return -ENOMEM;
+    const struct record_landing_head *head = &landing->image.head;
+    landing->address = address;
     landing->mapped = true;
     int error = lw_vector_push(&record->landings, landing);
-    if (error)
+    if (error) {
         free(landing);
-    for (uint32_t i = 0; !error && i < landing->image.head.patch_count; i++)
+        return error;
+    }
+    landing->filled = lw_memory_read_all(&record->memory.memory, address, landing->image.bytes,
+                                         RECORD_LANDING_SIZE) == 0 &&
+                      head->magic == LW_AGENT_MAGIC && head->patch_count <= RECORD_LANDING_SITES;
+    for (uint32_t i = 0; !error && landing->filled && i < head->patch_count; i++)
         error = add_site(record, landing, i);
-    record->base = landing->image.head.base;
-    record->span = landing->image.head.span;
     return error;
+}
+
+/* One mapping of a file of ours. */
+static int look_at(struct record_engine *record, const struct lw_mapping *mapping)
+{
+    if (mapping->offset >= RECORD_LANDING_OFFSET)
+        return add_landing(record, mapping->start - (mapping->offset - RECORD_LANDING_OFFSET));
+    record->base = mapping->start - mapping->offset - (mapping->shared ? LW_AGENT_SHARED : 0);
+    record->span = LW_AGENT_SHARED + sizeof(struct lw_agent_shared);
+    return 0;
 }
 
 static int look_everywhere(struct record_engine *record)
 {
-    int error = 0;
-    lw_vector_for_each (set, &record->engine.attachment.sets) {
-        const struct lw_module *module = lw_module_table_get(record->engine.modules, set->module);
-        lw_vector_for_each (site, &set->sites)
-            if (!error && module->loaded)
-                error = look_at(record, module, module->bias + site->address);
+    struct lw_maps maps = {0};
+    int error = lw_maps_read(&maps, record->engine.attachment.pid);
+    record_forget_sites(record);
+    record->base = 0;
+    lw_vector_for_each (mapping, &maps.list)
+        if (!error && strcmp(mapping->path, FILE_NAME) == 0)
+            error = look_at(record, mapping);
+    lw_maps_deinit(&maps);
+    return error;
+}
+
+/* Descriptors of such files, which are there only while they are being mapped; the first one, or
+ * -1. */
+static int find_descriptor(const struct record_engine *record)
+{
+    char path[300], target[64];
+    snprintf(path, sizeof(path), "/proc/%d/fd", (int)record->engine.attachment.pid);
+    lw_auto_closedir DIR *directory = opendir(path);
+    const struct dirent *entry;
+    while (directory && (entry = readdir(directory))) {
+        snprintf(path, sizeof(path), "/proc/%d/fd/%s", (int)record->engine.attachment.pid,
+                 entry->d_name);
+        ssize_t length = readlink(path, target, sizeof(target) - 1);
+        target[length > 0 ? length : 0] = '\0';
+        if (strcmp(target, FILE_NAME " (deleted)") == 0)
+            return atoi(entry->d_name);
     }
-    const struct lw_module *linker =
-        lw_module_table_find(record->engine.modules, record->linker_entry);
-    return error || !linker ? error : look_at(record, linker, record->linker_entry);
+    return -1;
+}
+
+int record_close_leftovers(struct record_engine *record, struct lw_remote_call *call)
+{
+    int error = 0;
+    for (int fd; !error && (fd = find_descriptor(record)) >= 0;) {
+        int64_t result;
+        error = lw_remote_call_make(call, SYS_close, (uint64_t[6]){(uint64_t)fd}, &result);
+    }
+    return error;
 }
 
 /* The clock of the one who owns it: 0 where there is none (a forked child has not inherited it). */
@@ -107,41 +139,62 @@ static uint32_t read_tick(struct record_engine *record)
     return tick;
 }
 
+static const struct record_landing_head *find_head(const struct record_engine *record)
+{
+    lw_vector_for_each (landing, &record->landings)
+        if ((*landing)->filled)
+            return &(*landing)->image.head;
+    return NULL;
+}
+
 static bool is_watched(struct record_engine *record)
 {
+    const struct record_landing_head *head = find_head(record);
     uint32_t tick = read_tick(record);
-    if (tick == 0)
+    if (!head || tick == 0)
         return false;
     nanosleep(&(struct timespec){.tv_nsec = 5 * (long)LW_AGENT_TICK_NS}, NULL);
-    const struct record_landing_head *head = &record->landings.items[0]->image.head;
     return read_tick(record) != tick ||
            lw_process_start_time((pid_t)head->owner) == head->owner_start;
 }
 
-lw_error *record_clear_leftovers(struct record_engine *record)
+static bool is_clear(const struct record_engine *record)
+{
+    return record->landings.count == 0 && record->base == 0 && find_descriptor(record) < 0;
+}
+
+lw_error *record_find_leftovers(struct record_engine *record)
 {
     if (look_everywhere(record) != 0)
         return lw_error_create(ENOMEM, "out of memory");
-    if (record->landings.count == 0)
-        return NULL;
-    lw_error *error = NULL;
-    if (is_watched(record)) {
-        error = lw_error_create(EBUSY, "process %d is being watched by another leakwatch (PID %u)",
-                                (int)record->engine.attachment.pid,
-                                record->landings.items[0]->image.head.owner);
-        record->base = 0;
-    } else {
-        struct lw_engine_detachment detachment = {0};
-        lw_info("removing what a leakwatch that was killed has left in process %d",
-                (int)record->engine.attachment.pid);
-        error = record_leave(record, &detachment);
-        if (!error && (!detachment.restored || record->base != 0))
-            error = lw_error_create(EBUSY,
-                                    "cannot remove what an earlier leakwatch has left in "
-                                    "process %d: restart the process",
-                                    (int)record->engine.attachment.pid);
-        record->base = 0;
-    }
+    if (is_watched(record))
+        return lw_error_create(EBUSY, "process %d is being watched by another leakwatch (PID %u)",
+                               (int)record->engine.attachment.pid, find_head(record)->owner);
+    return NULL;
+}
+
+static lw_error *remove_all(struct record_engine *record)
+{
+    struct lw_engine_detachment detachment = {0};
+    lw_info("removing what a leakwatch that was killed has left in process %d",
+            (int)record->engine.attachment.pid);
+    record->clearing = true;
+    lw_error *error = record_leave(record, &detachment);
+    record->clearing = false;
+    if (!error && (!detachment.restored || look_everywhere(record) != 0 || !is_clear(record)))
+        error = lw_error_create(EBUSY,
+                                "cannot remove what an earlier leakwatch has left in process %d: "
+                                "restart the process",
+                                (int)record->engine.attachment.pid);
+    return error;
+}
+
+lw_error *record_clear_leftovers(struct record_engine *record)
+{
+    lw_error *error = record_find_leftovers(record);
+    if (!error && !is_clear(record))
+        error = remove_all(record);
+    record->base = 0;
     record_forget_sites(record);
     record->longest_pause_ns = 0;
     return error;

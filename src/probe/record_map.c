@@ -27,45 +27,38 @@ static int64_t map(struct lw_remote_call *call, uint64_t address, uint64_t size,
                 (uint64_t[6]){address, size, (uint64_t)protection, (uint64_t)flags, (uint64_t)fd});
 }
 
-/* A mapping at exactly this address. */
+/* In place of what is mapped there. */
 static int map_at(struct lw_remote_call *call, uint64_t address, uint64_t size, int protection,
                   int flags, int fd)
 {
     int64_t result = map(call, address, size, protection, flags, fd);
-    if (result == (int64_t)address)
-        return 0;
-    if (result < 0)
-        return (int)result;
-    /* Kernels before 4.17 take MAP_FIXED_NOREPLACE for a hint. */
-    make(call, SYS_munmap, (uint64_t[6]){(uint64_t)result, size});
-    return -EEXIST;
+    return result < 0 ? (int)result : 0;
 }
 
 /*
  * The shared memory is a file of the target's, which we open through its descriptor: that works in
- * other namespaces, and needs no permission of the target's.
+ * other namespaces, and needs no permission of the target's. Everything that is mapped is mapped
+ * from it first, and so has its name from the first moment on: should we be killed, the next
+ * leakwatch finds it by that (record_leftovers.c).
  */
-static int create_shared(struct record_engine *record, struct lw_remote_call *call)
+static int64_t create_file(struct record_engine *record, struct lw_remote_call *call)
 {
-    static const char name[] = "leakwatch";
+    static const char name[] = RECORD_MEMORY_NAME;
     uint64_t address;
     int error = lw_remote_call_store(call, &record->memory.memory, name, sizeof(name), &address);
-    if (error)
-        return error;
-    int64_t fd = make(call, SYS_memfd_create, (uint64_t[6]){address, MFD_CLOEXEC});
-    if (fd < 0)
-        return (int)fd;
+    return error ? error : make(call, SYS_memfd_create, (uint64_t[6]){address, MFD_CLOEXEC});
+}
+
+static int open_file(struct record_engine *record, int fd)
+{
     char path[64];
-    snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)record->engine.attachment.pid, (int)fd);
+    snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)record->engine.attachment.pid, fd);
+    if (record->shared_fd >= 0) /* of a try that failed */
+        close(record->shared_fd);
     record->shared_fd = open(path, O_RDWR | O_CLOEXEC);
-    error = record->shared_fd < 0 ? -errno : 0;
-    if (!error && ftruncate(record->shared_fd, sizeof(struct lw_agent_shared)) != 0)
-        error = -errno;
-    if (!error)
-        error = map_at(call, record->base + LW_AGENT_SHARED, sizeof(struct lw_agent_shared),
-                       PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, (int)fd);
-    make(call, SYS_close, (uint64_t[6]){(uint64_t)fd});
-    return error;
+    if (record->shared_fd < 0 || ftruncate(record->shared_fd, sizeof(struct lw_agent_shared)) != 0)
+        return -errno;
+    return 0;
 }
 
 static int advise(struct lw_remote_call *call, uint64_t address, uint64_t size, int advice)
@@ -84,16 +77,43 @@ static int map_here(struct record_engine *record)
     return 0;
 }
 
-static int map_agent(struct record_engine *record, struct lw_remote_call *call)
+/* Takes an address range, which must be free, for the file; nobody can touch it yet. */
+static int reserve_at(struct lw_remote_call *call, uint64_t address, uint64_t size, int fd,
+                      uint64_t offset)
+{
+    int64_t result = make(call, SYS_mmap,
+                          (uint64_t[6]){address, size, PROT_NONE,
+                                        MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED_NOREPLACE,
+                                        (uint64_t)fd, offset});
+    if (result == (int64_t)address)
+        return 0;
+    if (result < 0)
+        return (int)result;
+    /* Kernels before 4.17 take MAP_FIXED_NOREPLACE for a hint. */
+    make(call, SYS_munmap, (uint64_t[6]){(uint64_t)result, size});
+    return -EEXIST;
+}
+
+/* The span, with nothing in it yet. */
+static int reserve_span(struct record_engine *record, struct lw_remote_call *call, int fd)
 {
     record->span = LW_AGENT_SHARED + sizeof(struct lw_agent_shared);
-    int64_t base =
-        map(call, 0, record->span, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1);
+    int64_t base = map(call, 0, record->span, PROT_NONE, MAP_PRIVATE | MAP_NORESERVE, fd);
     if (base < 0)
         return (int)base;
     record->base = (uint64_t)base;
+    return 0;
+}
+
+static int map_agent(struct record_engine *record, struct lw_remote_call *call, int fd)
+{
+    int error = open_file(record, fd);
+    if (!error)
+        error = reserve_span(record, call, fd);
     const uint64_t control = record->base + LW_AGENT_CONTROL;
-    int error = map_at(call, record->base, LW_AGENT_CODE_MAX, PROT_READ | PROT_EXEC,
+    const uint64_t shared = record->base + LW_AGENT_SHARED;
+    if (!error)
+        error = map_at(call, record->base, LW_AGENT_CODE_MAX, PROT_READ | PROT_EXEC,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1);
     if (!error)
         error = map_at(call, control, LW_PAGE_SIZE, PROT_READ | PROT_WRITE,
@@ -101,12 +121,12 @@ static int map_agent(struct record_engine *record, struct lw_remote_call *call)
     if (!error)
         error = advise(call, control, LW_PAGE_SIZE, MADV_WIPEONFORK);
     if (!error)
-        error = create_shared(record, call);
+        error = map_at(call, shared, sizeof(struct lw_agent_shared), PROT_READ | PROT_WRITE,
+                       MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd);
     if (!error)
-        error = advise(call, record->base + LW_AGENT_SHARED, sizeof(struct lw_agent_shared),
-                       MADV_DONTFORK);
+        error = advise(call, shared, sizeof(struct lw_agent_shared), MADV_DONTFORK);
     if (!error) /* a core dump has no use for it; not every kernel needs to know this one */
-        advise(call, record->base + LW_AGENT_SHARED, sizeof(struct lw_agent_shared), MADV_DONTDUMP);
+        advise(call, shared, sizeof(struct lw_agent_shared), MADV_DONTDUMP);
     if (!error)
         error = map_here(record);
     return error;
@@ -132,20 +152,23 @@ static void complete(const struct record_engine *record, struct record_landing *
     }
 }
 
-/* Before anything else is mapped, since the kernel might choose just these places for that. */
-static int map_landings(struct record_engine *record, struct lw_remote_call *call)
+static int map_landing(struct record_landing *landing, struct lw_remote_call *call, int fd)
 {
-    lw_vector_for_each (item, &record->landings) {
-        struct record_landing *landing = *item;
-        if (landing->mapped)
-            continue;
-        int error = map_at(call, landing->address, RECORD_LANDING_SIZE, PROT_READ | PROT_EXEC,
-                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1);
-        if (error)
-            return error;
-        landing->mapped = true;
-    }
-    return 0;
+    int error = reserve_at(call, landing->address, RECORD_LANDING_SPAN, fd, RECORD_LANDING_OFFSET);
+    landing->mapped = error == 0;
+    return error ? error
+                 : map_at(call, landing->address, RECORD_LANDING_SIZE, PROT_READ | PROT_EXEC,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1);
+}
+
+/* Before anything else is mapped, since the kernel might choose just these places for that. */
+static int map_landings(struct record_engine *record, struct lw_remote_call *call, int fd)
+{
+    int error = 0;
+    lw_vector_for_each (item, &record->landings)
+        if (!error && !(*item)->mapped)
+            error = map_landing(*item, call, fd);
+    return error;
 }
 
 static int fill_landings(struct record_engine *record)
@@ -165,9 +188,13 @@ static int fill_landings(struct record_engine *record)
 
 int record_map(struct record_engine *record, struct lw_remote_call *call)
 {
-    int error = map_landings(record, call);
+    const int64_t fd = create_file(record, call);
+    if (fd < 0)
+        return (int)fd;
+    int error = map_landings(record, call, (int)fd);
     if (!error && record->base == 0)
-        error = map_agent(record, call);
+        error = map_agent(record, call, (int)fd);
+    make(call, SYS_close, (uint64_t[6]){(uint64_t)fd});
     return error ? error : fill_landings(record);
 }
 
@@ -176,7 +203,7 @@ int record_unmap(struct record_engine *record, struct lw_remote_call *call)
     int64_t error = 0;
     lw_vector_for_each (item, &record->landings) {
         if (!error && (*item)->mapped) {
-            error = make(call, SYS_munmap, (uint64_t[6]){(*item)->address, RECORD_LANDING_SIZE});
+            error = make(call, SYS_munmap, (uint64_t[6]){(*item)->address, RECORD_LANDING_SPAN});
             (*item)->mapped = error != 0;
         }
     }

@@ -91,16 +91,16 @@ static bool in_reach(uint64_t address, const struct lw_module *module)
 {
     uint64_t low = address < module->start ? address : module->start;
     uint64_t high =
-        address + RECORD_LANDING_SIZE > module->end ? address + RECORD_LANDING_SIZE : module->end;
+        address + RECORD_LANDING_SPAN > module->end ? address + RECORD_LANDING_SPAN : module->end;
     return high - low < REACH;
 }
 
-/* Is [start, start + RECORD_LANDING_SIZE) already promised to another landing? */
+/* Is [start, start + RECORD_LANDING_SPAN) already promised to another landing? */
 static bool is_taken(const struct record_engine *record, uint64_t start)
 {
     lw_vector_for_each (landing, &record->landings)
-        if (start < (*landing)->address + RECORD_LANDING_SIZE &&
-            (*landing)->address < start + RECORD_LANDING_SIZE)
+        if (start < (*landing)->address + RECORD_LANDING_SPAN &&
+            (*landing)->address < start + RECORD_LANDING_SPAN)
             return true;
     return false;
 }
@@ -115,11 +115,11 @@ static uint64_t place_in_gap(const struct record_engine *record, const struct lw
     const uint64_t gap = above->start - below->end;
     uint64_t start = gap / 2 < RESERVE ? below->end + gap / 2 : above->start - RESERVE;
     start &= ~(uint64_t)(LW_PAGE_SIZE - 1);
-    if (strcmp(above->path, "[stack]") == 0 || gap < 3 * RECORD_LANDING_SIZE)
+    if (strcmp(above->path, "[stack]") == 0 || gap < 3 * RECORD_LANDING_SPAN)
         return 0;
-    while (start >= below->end + RECORD_LANDING_SIZE && is_taken(record, start))
-        start -= RECORD_LANDING_SIZE;
-    return start >= below->end + RECORD_LANDING_SIZE && in_reach(start, module) ? start : 0;
+    while (start >= below->end + RECORD_LANDING_SPAN && is_taken(record, start))
+        start -= RECORD_LANDING_SPAN;
+    return start >= below->end + RECORD_LANDING_SPAN && in_reach(start, module) ? start : 0;
 }
 
 /* The place nearest to the module that is in reach of all of it, or 0. */

@@ -260,29 +260,57 @@ int lw_breakpoint_plant(struct lw_breakpoint_table *table, uint64_t address, voi
     return 0;
 }
 
-int lw_breakpoint_plant_diverted(struct lw_breakpoint_table *table, uint64_t address,
-                                 const uint8_t *expected, size_t size, uint64_t copy,
-                                 struct lw_breakpoint **breakpoint)
+/* One whose copy is not ours, where the first `expected_size` bytes are these. */
+static int create_diverted(struct lw_breakpoint_table *table, uint64_t address,
+                           const uint8_t *expected, size_t expected_size, uint64_t copy,
+                           struct lw_breakpoint **breakpoint)
 {
     uint8_t bytes[LW_BREAKPOINT_WINDOW];
-    int error = lw_memory_read_all(table->memory, address, bytes, size);
+    int error = lw_memory_read_all(table->memory, address, bytes, expected_size);
     if (error)
         return error;
-    if (memcmp(bytes, expected, size) != 0 || lw_breakpoint_find(table, address))
+    if (memcmp(bytes, expected, expected_size) != 0 || lw_breakpoint_find(table, address))
         return -EBUSY;
     struct lw_breakpoint *created = allocate_breakpoint(address, module_at(table, address));
     if (!created)
         return -ENOMEM;
     created->copy = copy;
-    memcpy(created->displacement->original, expected, size);
-    created->displacement->size = (unsigned)size;
     error = insert_sorted(table, created);
-    if (error) {
+    if (error)
         destroy_breakpoint(created);
+    else
+        *breakpoint = created;
+    return error;
+}
+
+static void set_original(struct lw_breakpoint *breakpoint, const uint8_t *original, size_t size)
+{
+    memcpy(breakpoint->displacement->original, original, size);
+    breakpoint->displacement->size = (unsigned)size;
+}
+
+int lw_breakpoint_plant_diverted(struct lw_breakpoint_table *table, uint64_t address,
+                                 const uint8_t *expected, size_t size, uint64_t copy,
+                                 struct lw_breakpoint **breakpoint)
+{
+    int error = create_diverted(table, address, expected, size, copy, breakpoint);
+    if (error)
         return error;
-    }
-    *breakpoint = created;
-    return write_breakpoint(table, created);
+    set_original(*breakpoint, expected, size);
+    return write_breakpoint(table, *breakpoint);
+}
+
+int lw_breakpoint_adopt(struct lw_breakpoint_table *table, uint64_t address,
+                        const uint8_t *original, size_t size, uint64_t copy,
+                        struct lw_breakpoint **breakpoint)
+{
+    int error = create_diverted(table, address, lw_breakpoint_instruction, LW_BREAKPOINT_SIZE, copy,
+                                breakpoint);
+    if (error)
+        return error;
+    set_original(*breakpoint, original, size);
+    (*breakpoint)->planted = true;
+    return 0;
 }
 
 /* Writes the bytes where a breakpoint is planted, the first one last. */

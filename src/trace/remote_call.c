@@ -47,7 +47,7 @@ struct lw_remote_call {
     struct lw_signal_frame frame; /* the way back for a thread that we cannot give back any more */
     uint8_t *under_frame;         /* what was there before; NULL: there is no frame */
 
-    struct store stores[4];
+    struct store stores[8];
     unsigned store_count;
     uint64_t lowest; /* address of the stores on the stack */
     uint64_t page;   /* mapped for stores that found no stack to go to; 0: none */
@@ -481,4 +481,13 @@ int lw_remote_code_find(struct lw_remote_code *code, struct lw_module_table *mod
         code->call = find(modules, lw_syscall_instruction, LW_SYSCALL_SIZE);
     }
     return code->call ? 0 : -ENOENT;
+}
+
+bool lw_remote_call_is_under_way(const struct lw_remote_code *code, struct lw_memory *memory,
+                                 const struct lw_registers *registers)
+{
+    uint64_t pc = lw_registers_pc(registers), back;
+    return code->sigreturn != 0 && (pc == code->call || pc == code->call + LW_SYSCALL_SIZE) &&
+           lw_memory_read_all(memory, lw_registers_sp(registers), &back, sizeof(back)) == 0 &&
+           back == code->sigreturn;
 }

@@ -12,7 +12,7 @@
  *              once, so that the test may go on meanwhile
  *   wait       answers with the leaks since the last wait, when all threads rest
  *   rest       every thread frees its blocks and rests; answers then
- *   count      answers with the number of calls so far
+ *   count      answers with the number of calls so far, and of blocks found changed
  */
 enum order { REST, RUN, LEAK };
 
@@ -82,6 +82,14 @@ static uint64_t count_operations(struct worker *workers, long count)
     return sum;
 }
 
+static uint64_t count_corrupt(struct worker *workers, long count)
+{
+    uint64_t sum = 0;
+    for (long i = 0; i < count; i++)
+        sum += __atomic_load_n(&workers[i].workload.corrupt, __ATOMIC_RELAXED);
+    return sum;
+}
+
 static void obey(const char *line, struct worker *workers, long count)
 {
     long number;
@@ -99,7 +107,8 @@ static void obey(const char *line, struct worker *workers, long count)
         wait_for_rest(workers, count);
         say("{\"rest\":true}");
     } else if (is_command(line, "count", 0, &number)) {
-        say("{\"progress\":%lu}", count_operations(workers, count));
+        say("{\"progress\":%lu,\"corrupt\":%lu}", count_operations(workers, count),
+            count_corrupt(workers, count));
     }
 }
 

@@ -56,6 +56,11 @@ int lw_breakpoint_plant(struct lw_breakpoint_table *table, uint64_t address, voi
 int lw_breakpoint_plant_diverted(struct lw_breakpoint_table *table, uint64_t address,
                                  const uint8_t *expected, size_t size, uint64_t copy,
                                  struct lw_breakpoint **breakpoint);
+/* Takes over one that is there already, planted by a tracer that is no more. -EBUSY: there is none.
+ * `original` is what was there before it, `size` bytes. */
+int lw_breakpoint_adopt(struct lw_breakpoint_table *table, uint64_t address,
+                        const uint8_t *original, size_t size, uint64_t copy,
+                        struct lw_breakpoint **breakpoint);
 /*
  * Turns a planted, diverted breakpoint into `bytes`, as many as were expected. The first one is
  * written last: until then every thread that comes by is stopped by the breakpoint. No thread may

@@ -44,7 +44,7 @@ int lw_remote_call_begin(struct lw_tracer *tracer, const struct lw_remote_code *
 int lw_remote_call_make(struct lw_remote_call *call, long number, const uint64_t arguments[6],
                         int64_t *result);
 
-/* Copies `size` bytes (at most 256, and at most four times) into the thread's memory, below its
+/* Copies `size` bytes (at most 256, and at most eight times) into the thread's memory, below its
  * stack pointer and the red zone, or where there is no room on a page that is mapped for it. They
  * stay until the end, when what was there before is back. `memory` is the target's, and outlives
  * the call. 0 and *address; -E2BIG; or a negative errno. */
@@ -61,5 +61,10 @@ int lw_remote_call_end(struct lw_remote_call *call, uint64_t *pause_ns);
 
 /* Looks for it in the modules' code; -ENOENT: there is no system call instruction. */
 int lw_remote_code_find(struct lw_remote_code *code, struct lw_module_table *modules);
+
+/* Is this thread, stopped with these registers, in a call for a leakwatch that was killed? It makes
+ * the call, and is on its way back, as soon as it runs. */
+bool lw_remote_call_is_under_way(const struct lw_remote_code *code, struct lw_memory *memory,
+                                 const struct lw_registers *registers);
 
 #endif
