@@ -60,7 +60,8 @@ static enum lw_visit_result visit_to_leave(void *context, const struct lw_visit 
     struct leaving *leaving = context;
     if (is_agent(leaving->search.record, visit->pc))
         return visit->registers ? LW_VISIT_AGAIN : LW_VISIT_STOP;
-    if (!record_may_return(&leaving->search, visit->sp))
+    if (!record_may_return(&leaving->search, visit->sp) &&
+        !record_is_noted(leaving->search.record, visit->tid))
         return LW_VISIT_DONE;
     if (!visit->registers)
         return LW_VISIT_STOP;

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Searching stacks, word by word. */
+/* Searching stacks, word by word, and the agent's notes. */
 #include "record_return.h"
+
+#include <stddef.h>
+#include <string.h>
 
 #define RED_ZONE 128       /* bytes below the stack pointer that belong to the function */
 #define CHUNK    (1 << 15) /* bytes read at once */
@@ -41,4 +44,43 @@ bool record_may_return(struct record_return_search *search, uint64_t sp)
 void record_return_search_deinit(struct record_return_search *search)
 {
     lw_maps_deinit(&search->maps);
+}
+
+/* The beginning of a struct lw_agent_thread. */
+struct note {
+    uint32_t used, tid;
+    uint64_t pointer, calls, busy;
+};
+
+_Static_assert(offsetof(struct lw_agent_thread, tid) == offsetof(struct note, tid) &&
+                   offsetof(struct lw_agent_thread, busy) == offsetof(struct note, busy),
+               "they begin alike");
+
+/* From our mapping of the shared memory, or, where the agent is another leakwatch's, from the
+ * target's. */
+static bool read_shared(struct record_engine *record, size_t offset, void *to, size_t size)
+{
+    if (record->shared) {
+        memcpy(to, (const char *)record->shared + offset, size);
+        return true;
+    }
+    const uint64_t address = record->base + LW_AGENT_SHARED + offset;
+    return lw_memory_read_all(&record->memory.memory, address, to, size) == 0;
+}
+
+bool record_is_noted(struct record_engine *record, pid_t tid)
+{
+    uint32_t count;
+    struct note note;
+    if (!read_shared(record, offsetof(struct lw_agent_shared, thread_count), &count, sizeof(count)))
+        return false; /* a forked child's, which has not inherited it */
+    for (uint32_t i = 0; i < count && i < LW_AGENT_THREADS; i++) {
+        const size_t offset =
+            offsetof(struct lw_agent_shared, threads) + i * sizeof(struct lw_agent_thread);
+        /* An id of 0: the agent does not know the threads' ids. */
+        if (read_shared(record, offset, &note, sizeof(note)) && note.used && note.busy &&
+            (note.tid == (uint32_t)tid || note.tid == 0))
+            return true;
+    }
+    return false;
 }

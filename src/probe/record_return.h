@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Looking for addresses that a thread's stack may lead back to. */
+/* Looking for what a thread may return to: on its stack, and in the agent's notes. */
 #ifndef LEAKWATCH_PROBE_RECORD_RETURN_H
 #define LEAKWATCH_PROBE_RECORD_RETURN_H
 
@@ -19,6 +19,14 @@ struct record_return_search {
  * this stack will return to such an address. True also when the stack cannot be read.
  */
 bool record_may_return(struct record_return_search *search, uint64_t sp);
+
+/*
+ * Whether the agent has noted that this thread is in a function that it stands in for. That may be
+ * on another stack than the thread is on now, which is that of a signal handler. The note stays
+ * where such a handler has jumped out, so it is a reason to unwind, and no more.
+ */
+bool record_is_noted(struct record_engine *record, pid_t tid);
+
 void record_return_search_deinit(struct record_return_search *search);
 
 #endif

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The record engine in targets that are unlike others: none of them must come to harm."""
+
+import signal
+import time
+
+import pytest
+
+import harness
+from harness import Health, assert_working, recorder_mappings
+
+pytestmark = pytest.mark.skipif("record" not in harness.ENGINES,
+                                reason="LEAKWATCH_ENGINES has no record")
+
+
+def test_detach_waits_for_a_handler_on_another_stack(target, watch):
+    """A thread that is inside malloc runs a signal handler, whose stack tells nothing of that."""
+    interrupted = target("in_malloc")
+    health = Health(interrupted.pid)
+    watched = watch(interrupted.pid, "--engine=record", "-i", "1h")
+    interrupted.ask("begin")
+    watched.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert watched.alive() and recorder_mappings(interrupted.pid)
+    interrupted.ask("end")
+    assert watched.finish() == 0
+    watched.receipt()
+    health.assert_same()
+    assert_working(interrupted)
