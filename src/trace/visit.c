@@ -43,20 +43,26 @@ static bool read_sleeper(pid_t tid, struct lw_visit *visit)
     return visit->sp != 0;
 }
 
-/* True when the thread has to be stopped to be visited. */
-static bool visit_asleep(struct round *round, struct lw_thread *thread)
+/* Looks at a thread that sleeps, and has any other stop. */
+static void approach(struct round *round, struct lw_thread *thread)
 {
     struct lw_visit visit;
     struct lw_task_status status;
     if (lw_task_status_read(thread->tid, thread->tid, &status) != 0 || lw_task_has_ended(&status))
-        return false;
+        return;
     if (thread->newborn)
-        return false; /* it has yet to run its first instruction, far from what matters */
-    if (thread->stopped || !read_sleeper(thread->tid, &visit))
-        return true;
-    enum lw_visit_result result = round->visitor(round->context, &visit);
-    round->again += result == LW_VISIT_AGAIN;
-    return result == LW_VISIT_STOP;
+        return; /* it has yet to run its first instruction, far from what matters */
+    if (!thread->stopped && read_sleeper(thread->tid, &visit)) {
+        enum lw_visit_result result = round->visitor(round->context, &visit);
+        round->again += result == LW_VISIT_AGAIN;
+        if (result != LW_VISIT_STOP)
+            return;
+    }
+    /* One that stands in a stop already, of which we are going to hear, is not interrupted: that
+     * would outlast this stop, so that the thread would stop again before it has run, to be found
+     * in a stop by the next round, and so on. */
+    bool stands = status.state == 't' && !thread->stopped;
+    thread->interrupted = stands || ptrace(PTRACE_INTERRUPT, thread->tid, NULL, NULL) == 0;
 }
 
 /* The thread is in a stop, of whatever kind. */
@@ -171,8 +177,7 @@ int lw_tracer_visit(struct lw_tracer *tracer, lw_visitor visitor, void *context,
     do {
         for (struct lw_thread *thread; (thread = next_unvisited(tracer));) {
             thread->visits = tracer->visits;
-            if (visit_asleep(&round, thread))
-                thread->interrupted = ptrace(PTRACE_INTERRUPT, thread->tid, NULL, NULL) == 0;
+            approach(&round, thread);
         }
         error = await(&round, deadline);
     } while (!error && next_unvisited(tracer));

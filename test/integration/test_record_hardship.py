@@ -13,6 +13,18 @@ pytestmark = pytest.mark.skipif("record" not in harness.ENGINES,
                                 reason="LEAKWATCH_ENGINES has no record")
 
 
+def test_no_long_pause(target, watch):
+    """Of a thread that runs all the time, each cycle has to stop it in the allocator."""
+    busy = target("pauses")
+    for _ in range(10):
+        watched = watch(busy.pid, "--engine=record", "-i", "1h")
+        watched.detach()
+    pause = busy.ask("count")["longest_ms"]
+    print(f"longest pause: {pause} ms")
+    assert pause < 500  # a crowded machine may keep it waiting, too
+    assert_working(busy)
+
+
 def test_detach_waits_for_a_handler_on_another_stack(target, watch):
     """A thread that is inside malloc runs a signal handler, whose stack tells nothing of that."""
     interrupted = target("in_malloc")
