@@ -7,6 +7,7 @@
 
 #define RED_ZONE 128       /* bytes below the stack pointer that belong to the function */
 #define CHUNK    (1 << 15) /* bytes read at once */
+#define FAR      (1 << 20) /* bytes that are searched at most */
 
 /* The end of the mapping that holds the address; 0 when there is none. */
 static uint64_t find_end(struct record_return_search *search, uint64_t address)
@@ -28,6 +29,8 @@ bool record_may_return(struct record_return_search *search, uint64_t sp)
     struct lw_memory *memory = &search->record->memory.memory;
     if (end == 0)
         return true;
+    if (end - sp > FAR)
+        end = (sp & ~7ull) + FAR;
     for (uint64_t at = (sp - RED_ZONE) & ~7ull; at < end;) {
         size_t size = end - at < CHUNK ? end - at : CHUNK;
         ssize_t n = memory->read(memory, at, words, size);

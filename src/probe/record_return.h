@@ -16,7 +16,10 @@ struct record_return_search {
 /*
  * Whether any word of the stack, from the red zone below `sp` to the end of the mapping, is ours.
  * Such a word may be left over from a call that has returned; but where there is none, nothing on
- * this stack will return to such an address. True also when the stack cannot be read.
+ * this stack will return to such an address. True also when the stack cannot be read. No more than
+ * a megabyte is searched, since the mapping may be a heap of many gigabytes, of which a coroutine
+ * has made its stack: between here and there can only be what an allocator function needs, and
+ * signal handlers.
  */
 bool record_may_return(struct record_return_search *search, uint64_t sp);
 
