@@ -19,18 +19,24 @@ typedef int (*function_store)(void **, uint64_t, uint64_t);
 #define CALL_OF(sp, fp, site) ((struct call){(sp), (fp), (site)})
 typedef const struct lw_agent_site *site_t;
 
-INLINE struct lw_agent_thread *this_thread(void)
+/* The thread that calls, when it is known already; else NULL. */
+INLINE struct lw_agent_thread *known_thread(void)
 {
     uint64_t pointer = thread_pointer();
     const struct lw_agent_index *entry = index_of(pointer);
     uint64_t place = entry->place;
-    if (LIKELY(entry->pointer == pointer && place)) {
-        struct lw_agent_thread *thread = (struct lw_agent_thread *)((char *)shared + place);
-        uint32_t offset = control->tid_offset;
-        if (LIKELY(offset == 0 || thread->tid == *(const uint32_t *)(pointer + offset)))
-            return thread;
-    }
-    return agent_register(pointer);
+    uint32_t offset = control->tid_offset;
+    struct lw_agent_thread *thread = (struct lw_agent_thread *)((char *)shared + place);
+    /* Without a place, this looks at the magic number, which is nobody's id. */
+    if (UNLIKELY(entry->pointer != pointer || thread->tid != *(const uint32_t *)(pointer + offset)))
+        return NULL;
+    return thread;
+}
+
+INLINE struct lw_agent_thread *this_thread(void)
+{
+    struct lw_agent_thread *thread = known_thread();
+    return LIKELY(thread) ? thread : agent_register(thread_pointer());
 }
 
 static bool is_allocator(uint64_t address)
@@ -86,17 +92,11 @@ INLINE struct entered enter(const uint64_t *sp)
     return entered;
 }
 
-/* The same where nothing is out of the ordinary; NULL: enter() is to be used. */
+/* As enter() where nothing is out of the ordinary; NULL: enter() is to be used. */
 INLINE struct lw_agent_thread *enter_plainly(const uint64_t *sp)
 {
-    uint64_t pointer = thread_pointer();
-    const struct lw_agent_index *entry = index_of(pointer);
-    uint64_t place = entry->place;
-    uint32_t offset = control->tid_offset;
-    struct lw_agent_thread *thread = (struct lw_agent_thread *)((char *)shared + place);
-    if (UNLIKELY(entry->pointer != pointer || place == 0 || offset == 0 ||
-                 thread->tid != *(const uint32_t *)(pointer + offset) || thread->busy != 0 ||
-                 (thread->calls + 1) % HEARTBEAT_CALLS == 0))
+    struct lw_agent_thread *thread = known_thread();
+    if (UNLIKELY(!thread || thread->busy != 0 || (thread->calls + 1) % HEARTBEAT_CALLS == 0))
         return NULL;
     thread->calls++;
     thread->busy_return = *sp;

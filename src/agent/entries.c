@@ -8,73 +8,80 @@
  * and the site. What the function itself might have clobbered by the calling convention, the
  * wrapper may.
  */
-#define ENTER(name, recorded, sampled, sp, fp, site)                                               \
+#define ENTER(function, sp, fp, site)                                                              \
     __asm__(".section .text.hot,\"ax\"\n"                                                          \
             ".balign 16\n"                                                                         \
-            ".globl " #name "\n" #name ":\n"                                                       \
-            "    cmpl $1, agent_control(%rip)\n" /* LW_AGENT_EXACT */                              \
-            "    jne 1f\n"                                                                         \
+            "enter_" #function ":\n"                                                               \
+            "    cmpl $0, agent_control(%rip)\n" /* LW_AGENT_OFF */                                \
+            "    je 1f\n"                                                                          \
             "    mov %rsp, %" sp "\n"                                                              \
             "    mov %rbp, %" fp "\n"                                                              \
             "    mov %r11, %" site "\n"                                                            \
-            "    jmp " #recorded "\n"                                                              \
-            "1:  jb 2f\n"                                                                          \
-            "    mov %rsp, %" sp "\n"                                                              \
-            "    mov %rbp, %" fp "\n"                                                              \
-            "    mov %r11, %" site "\n"                                                            \
-            "    jmp " #sampled "\n"                                                               \
-            "2:  jmp *(%r11)\n"                                                                    \
+            "    jmp " #function "\n"                                                              \
+            "1:  jmp *(%r11)\n"                                                                    \
             ".text\n")
+#define ENTER_BOTH(name, sp, fp, site)                                                             \
+    ENTER(name##_recorded, sp, fp, site);                                                          \
+    ENTER(name##_sampled, sp, fp, site)
 
-ENTER(agent_malloc, malloc_recorded, malloc_sampled, "rsi", "rdx", "rcx");
-ENTER(agent_calloc, calloc_recorded, calloc_sampled, "rdx", "rcx", "r8");
-ENTER(agent_aligned, aligned_recorded, aligned_sampled, "rdx", "rcx", "r8");
-ENTER(agent_sized, sized_recorded, sized_sampled, "rcx", "r8", "r9");
-ENTER(agent_store, store_recorded, store_sampled, "rcx", "r8", "r9");
-ENTER(agent_realloc, realloc_recorded, realloc_sampled, "rdx", "rcx", "r8");
-ENTER(agent_reallocarray, reallocarray_recorded, reallocarray_sampled, "rcx", "r8", "r9");
-ENTER(agent_free, free_recorded, free_sampled, "rcx", "r9", "r8");
+ENTER_BOTH(malloc, "rsi", "rdx", "rcx");
+ENTER_BOTH(calloc, "rdx", "rcx", "r8");
+ENTER_BOTH(aligned, "rdx", "rcx", "r8");
+ENTER_BOTH(sized, "rcx", "r8", "r9");
+ENTER_BOTH(store, "rcx", "r8", "r9");
+ENTER_BOTH(realloc, "rdx", "rcx", "r8");
+ENTER_BOTH(reallocarray, "rcx", "r8", "r9");
+ENTER_BOTH(free, "rcx", "r9", "r8");
 
 /*
  * An operator new that throws must find no frame of the agent's on the stack, for which there is no
  * unwind information. So its sibling that returns NULL instead is called, and when that fails, the
  * operator itself is jumped to, to throw.
  */
-__asm__(".section .text.hot,\"ax\"\n"
-        ".balign 16\n"
-        ".globl agent_new\nagent_new:\n"
-        "    cmpl $0, agent_control(%rip)\n"
-        "    je 1f\n"
-        "    mov %rsp, %rdx\n"
-        "    mov %rbp, %rcx\n"
-        "    push %rdi\n"
-        "    push %rsi\n"
-        "    push %r11\n"
-        "    mov %r11, %r8\n"
-        "    cmpl $1, agent_control(%rip)\n"
-        "    jne 2f\n"
-        "    call new_recorded\n"
-        "3:  pop %r11\n"
-        "    pop %rsi\n"
-        "    pop %rdi\n"
-        "    test %rax, %rax\n"
-        "    jz 1f\n"
-        "    ret\n"
-        "1:  jmp *(%r11)\n"
-        "2:  call new_sampled\n"
-        "    jmp 3b\n"
-        ".text\n");
+#define ENTER_NEW(function)                                                                        \
+    __asm__(".section .text.hot,\"ax\"\n"                                                          \
+            ".balign 16\n"                                                                         \
+            "enter_" #function ":\n"                                                               \
+            "    cmpl $0, agent_control(%rip)\n"                                                   \
+            "    je 1f\n"                                                                          \
+            "    mov %rsp, %rdx\n"                                                                 \
+            "    mov %rbp, %rcx\n"                                                                 \
+            "    push %rdi\n"                                                                      \
+            "    push %rsi\n"                                                                      \
+            "    push %r11\n"                                                                      \
+            "    mov %r11, %r8\n"                                                                  \
+            "    call " #function "\n"                                                             \
+            "    pop %r11\n"                                                                       \
+            "    pop %rsi\n"                                                                       \
+            "    pop %rdi\n"                                                                       \
+            "    test %rax, %rax\n"                                                                \
+            "    jz 1f\n"                                                                          \
+            "    ret\n"                                                                            \
+            "1:  jmp *(%r11)\n"                                                                    \
+            ".text\n")
 
-#define OFFSET(name) "    .long " #name " - agent_head\n"
+ENTER_NEW(new_recorded);
+ENTER_NEW(new_sampled);
+
+/* struct lw_agent_head, in the order of enum lw_agent_wrapper */
+#define OFFSET(name) "    .long enter_" #name " - agent_head\n"
+#define OFFSETS(mode)                                                                              \
+    OFFSET(malloc_##mode)                                                                          \
+    OFFSET(calloc_##mode)                                                                          \
+    OFFSET(aligned_##mode)                                                                         \
+    OFFSET(sized_##mode)                                                                           \
+    OFFSET(new_##mode)                                                                             \
+    OFFSET(store_##mode)                                                                           \
+    OFFSET(realloc_##mode)                                                                         \
+    OFFSET(reallocarray_##mode)                                                                    \
+    OFFSET(free_##mode)                                                                            \
+    OFFSET(modules_changed)
 __asm__(".section .text.head,\"ax\"\n"
-        ".globl agent_head\nagent_head:\n" /* struct lw_agent_head */
-        OFFSET(agent_malloc) OFFSET(agent_calloc) OFFSET(agent_aligned) OFFSET(agent_sized)
-            OFFSET(agent_new) OFFSET(agent_store) OFFSET(agent_realloc) OFFSET(agent_reallocarray)
-                OFFSET(agent_free) OFFSET(agent_modules) ".text\n");
+        ".globl agent_head\nagent_head:\n" OFFSETS(recorded) OFFSETS(sampled) ".text\n");
 
 __asm__(".section .text.hot,\"ax\"\n"
         ".balign 16\n"
-        ".globl agent_modules\nagent_modules:\n"
+        "enter_modules_changed:\n"
         "    cmpl $0, agent_control(%rip)\n"
         "    je 1f\n"
         "    push %r11\n"

@@ -187,13 +187,8 @@ OUTLINE static void free_in_full(uint64_t block, uint64_t second, uint64_t third
 
 void free_recorded(uint64_t block, uint64_t second, uint64_t third, const uint64_t *sp, site_t site)
 {
-    uint64_t pointer = thread_pointer();
-    const struct lw_agent_index *entry = index_of(pointer);
-    uint64_t place = entry->place;
-    uint32_t offset = control->tid_offset;
-    struct lw_agent_thread *thread = (struct lw_agent_thread *)((char *)shared + place);
-    if (UNLIKELY(entry->pointer != pointer || place == 0 || offset == 0 ||
-                 thread->tid != *(const uint32_t *)(pointer + offset)))
+    struct lw_agent_thread *thread = known_thread();
+    if (UNLIKELY(!thread))
         return free_in_full(block, second, third, sp, site);
     struct lw_agent_record *record = first_choice(block);
     uint64_t key = record->key, value = record->value;

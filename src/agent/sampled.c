@@ -13,7 +13,6 @@ INLINE bool is_sampled(struct lw_agent_thread *thread, uint64_t size, const uint
 {
     if (UNLIKELY(thread->busy && is_nested(thread, sp)))
         return false;
-    thread->calls++;
     return UNLIKELY((thread->countdown -= (int64_t)size) < 0);
 }
 
@@ -54,31 +53,55 @@ OUTLINE static void settle_sample(struct lw_agent_thread *thread, uint64_t old, 
         forget_sample(thread, old);
 }
 
-#define IF_SAMPLED(sp, size, gate_call)                                                            \
-    struct lw_agent_thread *thread = this_thread();                                                \
-    if (LIKELY(!thread || !is_sampled(thread, size, sp)))                                          \
-        return gate_call;                                                                          \
-    const struct call call = CALL_OF(sp, fp, site);                                                \
-    struct entered entered = enter(sp);                                                            \
-    if (UNLIKELY(!entered.thread))                                                                 \
-    return gate_call
+/* A call that holds a sampling point, or that is out of the ordinary. */
+struct chosen {
+    struct entered entered;
+    struct call call;
+};
 
+/* `counted`: its bytes have been taken off the countdown already, and hold a sampling point. */
+INLINE struct chosen choose(uint64_t size, const uint64_t *sp, uint64_t fp, site_t site,
+                            bool counted)
+{
+    struct lw_agent_thread *thread = this_thread();
+    struct chosen chosen = {.call = CALL_OF(sp, fp, site)};
+    if (thread && (counted || is_sampled(thread, size, sp)))
+        chosen.entered = enter(sp);
+    return chosen;
+}
+
+OUTLINE static void *malloc_chosen(uint64_t size, const uint64_t *sp, uint64_t fp, site_t site,
+                                   bool counted)
+{
+    const struct chosen chosen = choose(size, sp, fp, site, counted);
+    void *block = ((function_1)site->gate)(size);
+    if (chosen.entered.thread) {
+        record_sample(&chosen.entered, block, size, &chosen.call);
+        leave(&chosen.entered);
+    }
+    return block;
+}
+
+/* Without detours, as in exact.c: what is not sampled ends in a jump to the function. */
 void *malloc_sampled(uint64_t size, const uint64_t *sp, uint64_t fp, site_t site)
 {
-    IF_SAMPLED(sp, size, ((function_1)site->gate)(size));
-    void *block = GATE(function_1, &call)(size);
-    record_sample(&entered, block, size, &call);
-    leave(&entered);
-    return block;
+    struct lw_agent_thread *thread = known_thread();
+    if (UNLIKELY(!thread || thread->busy))
+        return malloc_chosen(size, sp, fp, site, false);
+    if (UNLIKELY((thread->countdown -= (int64_t)size) < 0))
+        return malloc_chosen(size, sp, fp, site, true);
+    return ((function_1)site->gate)(size);
 }
 
 void *sized_sampled(uint64_t size, uint64_t second, uint64_t third, const uint64_t *sp, uint64_t fp,
                     site_t site)
 {
-    IF_SAMPLED(sp, size, ((function_3)site->gate)(size, second, third));
-    void *block = GATE(function_3, &call)(size, second, third);
-    record_sample(&entered, block, size, &call);
-    leave(&entered);
+    const struct chosen chosen = choose(size, sp, fp, site, false);
+    void *block = ((function_3)site->gate)(size, second, third);
+    if (chosen.entered.thread) {
+        record_sample(&chosen.entered, block, size, &chosen.call);
+        leave(&chosen.entered);
+    }
     return block;
 }
 
@@ -169,23 +192,30 @@ void *reallocarray_sampled(uint64_t old, uint64_t count, uint64_t size, const ui
     return block;
 }
 
+OUTLINE static void free_chosen(uint64_t block, uint64_t second, uint64_t third, site_t site)
+{
+    struct lw_agent_thread *thread = block ? this_thread() : NULL;
+    if (thread)
+        forget_sample(thread, block);
+    ((function_3)site->gate)(block, second, third);
+}
+
 void free_sampled(uint64_t block, uint64_t second, uint64_t third, const uint64_t *sp, site_t site)
 {
     (void)sp;
-    if (UNLIKELY(*filter_of(block)) && block) {
-        struct lw_agent_thread *thread = this_thread();
-        if (thread)
-            forget_sample(thread, block);
-    }
+    if (UNLIKELY(*filter_of(block)))
+        return free_chosen(block, second, third, site);
     ((function_3)site->gate)(block, second, third);
 }
 
 /* NULL: the operator itself is to be called. */
 void *new_sampled(uint64_t size, uint64_t alignment, const uint64_t *sp, uint64_t fp, site_t site)
 {
-    IF_SAMPLED(sp, size, NULL);
+    const struct chosen chosen = choose(size, sp, fp, site, false);
+    if (!chosen.entered.thread)
+        return NULL;
     void *block = new_without_throwing(size, alignment, site);
-    record_sample(&entered, block, size, &call);
-    leave(&entered);
+    record_sample(&chosen.entered, block, size, &chosen.call);
+    leave(&chosen.entered);
     return block;
 }

@@ -4,7 +4,7 @@
 
 static uint32_t thread_id(uint64_t pointer)
 {
-    return control->tid_offset ? *(const uint32_t *)(pointer + control->tid_offset) : 0;
+    return *(const uint32_t *)(pointer + control->tid_offset);
 }
 
 static void reset(struct lw_agent_thread *thread, uint64_t pointer)

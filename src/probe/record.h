@@ -49,14 +49,15 @@ struct record_landing_head {
     uint32_t owner; /* process id of the leakwatch */
     uint32_t patch_count;
     uint64_t owner_start; /* lw_process_start_time */
+    uint64_t reserved[3]; /* the slots that follow begin on a cache line */
     struct record_patch patches[RECORD_LANDING_SITES];
 };
 
 /* One site in its landing. */
 struct record_slot {
-    uint8_t stub[16]; /* the patched entry jumps here */
+    _Alignas(64) uint8_t stub[64]; /* the patched entry jumps here */
     struct lw_agent_site site;
-    uint8_t gate[LW_GATE_MAX];
+    _Alignas(64) uint8_t gate[LW_GATE_MAX];
 };
 
 #define RECORD_SLOTS                                                                               \
@@ -96,7 +97,7 @@ struct record_rows {
 
 /* What watching has cost, for --sample=auto. */
 struct record_effort {
-    uint64_t samples, calls, cpu_ns;
+    uint64_t samples, cpu_ns;
 };
 
 struct record_engine {
@@ -105,6 +106,7 @@ struct record_engine {
     bool memory_open;
     int shared_fd, pid_fd;
     struct lw_agent_shared *shared;
+    uint64_t near;       /* where the agent had best be; 0: anywhere */
     uint64_t base, span; /* of the agent in the target; 0: not there */
     bool mapped;         /* all of it is there */
     bool clearing;       /* what is there is another leakwatch's */
@@ -131,6 +133,11 @@ struct record_engine {
     struct lw_breakpoint_table *breakpoints;
     uint64_t longest_pause_ns;
 };
+
+static inline bool record_is_sampled(const struct record_engine *record)
+{
+    return record->engine.options.sample_bytes != 0 || record->engine.options.sample_auto;
+}
 
 /* ---- record_sites.c: what is patched, and how ---- */
 

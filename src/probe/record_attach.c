@@ -86,8 +86,7 @@ static int write_control(struct record_engine *record)
 /* One word, so that all threads begin to record at one moment. */
 static int switch_on(struct record_engine *record)
 {
-    record->control.mode =
-        record->engine.attachment.sample_bytes ? LW_AGENT_SAMPLED : LW_AGENT_EXACT;
+    record->control.mode = record_is_sampled(record) ? LW_AGENT_SAMPLED : LW_AGENT_EXACT;
     return lw_memory_write(&record->memory.memory, record->base + LW_AGENT_CONTROL,
                            &record->control.mode, sizeof(record->control.mode));
 }

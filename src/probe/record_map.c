@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "leakwatch/agent/blob.h"
+#include "leakwatch/target/maps.h"
 #include "leakwatch/target/process.h"
 #include "record.h"
 
@@ -94,11 +95,16 @@ static int reserve_at(struct lw_remote_call *call, uint64_t address, uint64_t si
     return -EEXIST;
 }
 
+
 /* The span, with nothing in it yet. */
 static int reserve_span(struct record_engine *record, struct lw_remote_call *call, int fd)
 {
-    record->span = LW_AGENT_SHARED + sizeof(struct lw_agent_shared);
-    int64_t base = map(call, 0, record->span, PROT_NONE, MAP_PRIVATE | MAP_NORESERVE, fd);
+    record->span = LW_AGENT_SPAN;
+    int64_t base = -ENOMEM;
+    if (record->near && reserve_at(call, record->near, record->span, fd, 0) == 0)
+        base = (int64_t)record->near;
+    if (base < 0)
+        base = map(call, 0, record->span, PROT_NONE, MAP_PRIVATE | MAP_NORESERVE, fd);
     if (base < 0)
         return (int)base;
     record->base = (uint64_t)base;
@@ -136,6 +142,7 @@ static int map_agent(struct record_engine *record, struct lw_remote_call *call, 
 static void complete(const struct record_engine *record, struct record_landing *landing)
 {
     const struct lw_agent_head *head = (const struct lw_agent_head *)lw_agent_blob;
+    const uint32_t *wrappers = record_is_sampled(record) ? head->sampled : head->recorded;
     struct record_landing_head *to = &landing->image.head;
     to->magic = LW_AGENT_MAGIC;
     to->base = record->base;
@@ -148,7 +155,10 @@ static void complete(const struct record_engine *record, struct record_landing *
             continue;
         struct record_slot *slot =
             (struct record_slot *)(landing->image.bytes + (site->slot - landing->address));
-        slot->site.wrapper = record->base + head->wrapper[site->wrapper];
+        slot->site.wrapper = record->base + wrappers[site->wrapper];
+        const uint64_t descriptor = site->slot + offsetof(struct record_slot, site);
+        lw_stub_encode(site->slot, descriptor, slot->site.wrapper,
+                       descriptor + offsetof(struct lw_agent_site, wrapper), slot->stub);
     }
 }
 

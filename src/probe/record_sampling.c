@@ -10,10 +10,10 @@
 /* --sample=auto begins with every 64 KiB, and may go up to 2 GiB in steps of two. */
 #define AUTO_FIRST (64ull << 10)
 #define JUDGE_NS   LW_NS_PER_SECOND
-/* What a sampled allocation and its release cost, most of which is unwinding, and what every other
- * call costs: measured by scripts/bench on the machines that it was written on, in ns. */
+/* What a sampled allocation and its release cost, most of which is unwinding; measured by
+ * scripts/bench on the machines that it was written on, in ns. What all other calls cost does not
+ * depend on the rate. */
 #define SAMPLE_COST 400.0
-#define CALL_COST   2.0
 
 static uint64_t mean_of(uint32_t rate, uint64_t first)
 {
@@ -42,7 +42,6 @@ static struct record_effort measure(const struct record_engine *record)
     for (uint32_t i = 0; i < record->shared->thread_count && i < LW_AGENT_THREADS; i++) {
         const struct lw_agent_thread *thread = &record->shared->threads[i];
         effort.samples += thread->memo_hits + thread->memo_misses;
-        effort.calls += thread->calls;
     }
     return effort;
 }
@@ -55,8 +54,7 @@ void record_sampling_adjust(struct record_engine *record)
     const struct record_effort effort = measure(record), before = record->effort;
     record->judged_ns = now;
     record->effort = effort;
-    const double spent = (double)(effort.samples - before.samples) * SAMPLE_COST +
-                         (double)(effort.calls - before.calls) * CALL_COST;
+    const double spent = (double)(effort.samples - before.samples) * SAMPLE_COST;
     const double cpu = (double)(effort.cpu_ns - before.cpu_ns);
     const double allowed = record->engine.options.max_overhead / 100 * cpu;
     uint32_t rate = record->shared->rate;

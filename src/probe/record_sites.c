@@ -11,7 +11,8 @@
 #include "leakwatch/target/process.h"
 #include "record.h"
 
-#define REACH   (2ull << 30)   /* of a jump, bytes */
+#define REACH   (2ull << 30) /* of a jump, bytes */
+#define MARGIN  (16ull << 20)
 #define RESERVE (256ull << 20) /* so far from where new mappings are put, where there is room */
 
 static bool is_operator_new(const struct lw_allocator_function *function)
@@ -122,15 +123,38 @@ static uint64_t place_in_gap(const struct record_engine *record, const struct lw
     return start >= below->end + RECORD_LANDING_SPAN && in_reach(start, module) ? start : 0;
 }
 
-/* The place nearest to the module that is in reach of all of it, or 0. */
-static int find_place(const struct record_engine *record, const struct lw_module *module,
-                      uint64_t *place)
+/*
+ * Where the agent itself is to be: above the libraries there mostly is much room, which the kernel
+ * uses for nothing but the main stack at its end. Landings that lie just below it need no long
+ * jumps, which processors predict less well. 0: there is no such room.
+ */
+static uint64_t place_agent(const struct lw_maps *maps)
+{
+    for (size_t i = 1; i < maps->list.count; i++) {
+        const struct lw_mapping *above = &maps->list.items[i];
+        const uint64_t start = (above[-1].end + MARGIN) & ~(MARGIN - 1);
+        if (strcmp(above->path, "[stack]") == 0)
+            return start + LW_AGENT_SPAN + REACH < above->start ? start : 0;
+    }
+    return 0;
+}
+
+/* The place nearest to the agent or else to the module that is in reach of all of it, or 0. */
+static int find_place(struct record_engine *record, const struct lw_module *module, uint64_t *place)
 {
     struct lw_maps maps = {0};
     int error = lw_maps_read(&maps, record->engine.attachment.pid);
     uint64_t nearest = UINT64_MAX;
     *place = 0;
-    for (size_t i = 1; !error && i < maps.list.count; i++) {
+    if (!error && record->base == 0 && record->landings.count == 0)
+        record->near = place_agent(&maps);
+    const uint64_t below_agent = record->near - (record->landings.count + 1) * RECORD_LANDING_SPAN;
+    if (record->near && record->landings.count < MARGIN / 2 / RECORD_LANDING_SPAN &&
+        in_reach(below_agent, module)) {
+        *place = below_agent;
+        nearest = 0;
+    }
+    for (size_t i = 1; !error && nearest > 0 && i < maps.list.count; i++) {
         uint64_t start = place_in_gap(record, &maps.list.items[i - 1], &maps.list.items[i], module);
         uint64_t distance = start < module->start ? module->start - start : start - module->end;
         if (start != 0 && distance < nearest) {
@@ -201,14 +225,10 @@ static int fill_slot(struct record_landing *landing, const struct lw_module *mod
     site->slot = landing->address + sizeof(struct record_landing_head) +
                  landing->slots * sizeof(struct record_slot);
     struct record_slot *slot = slot_of(landing, site->slot);
-    const uint64_t descriptor = site->slot + offsetof(struct record_slot, site);
     const uint64_t gate = site->slot + offsetof(struct record_slot, gate);
     int error = build_gate(module, site->entry, gate, site);
     if (!error)
         error = lw_jump_encode(site->entry, site->slot, site->jump);
-    if (!error)
-        error = lw_stub_encode(site->slot, descriptor,
-                               descriptor + offsetof(struct lw_agent_site, wrapper), slot->stub);
     if (error)
         return error;
     slot->site = (struct lw_agent_site){.gate = gate, .entry = site->entry};

@@ -46,7 +46,8 @@ enum lw_agent_wrapper {
 
 /* The blob begins with this. */
 struct lw_agent_head {
-    uint32_t wrapper[LW_AGENT_WRAPPERS]; /* offsets from base */
+    uint32_t recorded[LW_AGENT_WRAPPERS]; /* offsets from base: for LW_AGENT_EXACT */
+    uint32_t sampled[LW_AGENT_WRAPPERS];  /* for LW_AGENT_SAMPLED */
 };
 
 /* One watched function; lies in its module's landing. The agent gets its address in r11. */
@@ -60,6 +61,7 @@ struct lw_agent_site {
 
 /* ---- control page: written by leakwatch, read by the agent --------------------------------- */
 
+/* Which of the wrappers are used is settled when they are patched in; this switches them on. */
 enum lw_agent_mode {
     LW_AGENT_OFF, /* a jump to the gate and nothing else */
     LW_AGENT_EXACT,
@@ -72,7 +74,8 @@ struct lw_agent_control {
     uint32_t mode;
     uint32_t depth;        /* frames kept of a stack, the function's own among them */
     uint32_t expire_ticks; /* freed at this age or later: a late free */
-    uint32_t tid_offset;   /* where a thread's id is, from its thread pointer; 0: not known */
+    uint32_t tid_offset; /* where a thread's id is, from its thread pointer; 0: not known, and what
+                            is there (a part of the thread pointer) is taken for it */
     uint64_t min_size, max_size;
     uint64_t lapse_cycles; /* of the time-stamp counter, without a tick: leakwatch is gone */
     uint64_t linker_state; /* address of the dynamic linker's r_debug.r_state, or 0 */
@@ -375,5 +378,8 @@ struct lw_agent_shared {
     struct lw_agent_thread threads[LW_AGENT_THREADS];
     _Alignas(64) struct lw_agent_record ledger[LW_AGENT_BUCKETS][LW_AGENT_BUCKET_RECORDS];
 };
+
+/* All that is mapped from base on. */
+#define LW_AGENT_SPAN (LW_AGENT_SHARED + sizeof(struct lw_agent_shared))
 
 #endif

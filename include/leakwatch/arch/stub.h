@@ -9,9 +9,11 @@
 
 /*
  * The stub, for the address `from`: puts the address `datum` into the register that the calling
- * convention leaves to linkage code (r11), changes nothing else, and jumps to the address that is
- * stored at `pointer`. 0, or -ERANGE when either is more than 2 GiB away.
+ * convention leaves to linkage code (r11), changes nothing else, and jumps to `to`: directly where
+ * that is in reach, else through the pointer to it that is stored at `pointer`. 0, or -ERANGE when
+ * `datum` or `pointer` is more than 2 GiB away.
  */
-int lw_stub_encode(uint64_t from, uint64_t datum, uint64_t pointer, uint8_t stub[LW_STUB_SIZE]);
+int lw_stub_encode(uint64_t from, uint64_t datum, uint64_t to, uint64_t pointer,
+                   uint8_t stub[LW_STUB_SIZE]);
 
 #endif
