@@ -147,6 +147,14 @@ lw_error *record_find_allocators(struct record_engine *record);
  * one cannot be patched. */
 lw_error *record_plan(struct record_engine *record);
 
+/* ---- record_limits.c ---- */
+
+/* What forbids the recorder, seen from outside: ENOTSUP and why, or NULL. */
+lw_error *record_check_limits(const struct record_engine *record);
+/* Once the span is reserved: -ENOLCK when the target locks what it maps (mlockall with MCL_FUTURE):
+ * then all of the tables would be made at once. */
+int record_check_locked(const struct record_engine *record);
+
 /* ---- record_attach.c ---- */
 
 /* Opens what is read of the process; nothing of it is touched yet. */

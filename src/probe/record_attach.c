@@ -257,6 +257,8 @@ static lw_error *explain_mapping(const struct record_engine *record, int error)
         return target_has_ended(record);
     if (error == -EEXIST) /* the target has mapped something there meanwhile */
         return lw_error_create(EAGAIN, "the recorder's address range is taken");
+    if (error == -ENOLCK)
+        return lw_error_create(ENOTSUP, "the target locks its memory (mlockall)");
     return error ? not_possible("the target cannot map the recorder", error) : NULL;
 }
 
@@ -354,18 +356,6 @@ lw_error *record_attach_new(struct record_engine *record)
     return error ? error : record_on_tracer_thread(record, record_arm, (void *)&arming);
 }
 
-/* What forbids the recorder, seen from outside; the target has not been touched. */
-static lw_error *check_possible(const struct record_engine *record)
-{
-    struct lw_task_status status;
-    pid_t pid = record->engine.attachment.pid;
-    if (lw_task_status_read(pid, pid, &status) != 0)
-        return target_has_ended(record);
-    if (status.seccomp)
-        return lw_error_create(ENOTSUP, "the target filters its system calls (seccomp)");
-    return NULL;
-}
-
 lw_error *record_no_allocator(pid_t pid)
 {
     return lw_error_create(ENOENT,
@@ -395,7 +385,7 @@ lw_error *record_open_process(struct record_engine *record)
 
 lw_error *record_prepare(struct record_engine *record)
 {
-    lw_error *error = check_possible(record);
+    lw_error *error = record_check_limits(record);
     if (!error)
         error = record_plan(record);
     if (!error && record_compile_rows(record) != 0)

@@ -74,6 +74,7 @@ static int map_here(struct record_engine *record)
                         MAP_SHARED | MAP_NORESERVE, record->shared_fd, 0);
     if (shared == MAP_FAILED)
         return -errno;
+    (void)madvise(shared, sizeof(struct lw_agent_shared), MADV_NOHUGEPAGE);
     record->shared = shared;
     return 0;
 }
@@ -108,7 +109,7 @@ static int reserve_span(struct record_engine *record, struct lw_remote_call *cal
     if (base < 0)
         return (int)base;
     record->base = (uint64_t)base;
-    return 0;
+    return record_check_locked(record);
 }
 
 static int map_agent(struct record_engine *record, struct lw_remote_call *call, int fd)
@@ -131,6 +132,8 @@ static int map_agent(struct record_engine *record, struct lw_remote_call *call, 
                        MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd);
     if (!error)
         error = advise(call, shared, sizeof(struct lw_agent_shared), MADV_DONTFORK);
+    if (!error) /* where shared memory comes in huge pages, each that is touched would cost one */
+        advise(call, shared, sizeof(struct lw_agent_shared), MADV_NOHUGEPAGE);
     if (!error) /* a core dump has no use for it; not every kernel needs to know this one */
         advise(call, shared, sizeof(struct lw_agent_shared), MADV_DONTDUMP);
     if (!error)

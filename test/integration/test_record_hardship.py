@@ -39,3 +39,30 @@ def test_detach_waits_for_a_handler_on_another_stack(target, watch):
     watched.receipt()
     health.assert_same()
     assert_working(interrupted)
+
+
+def assert_refused(watched, reason):
+    attach = watched.of("attach")[0]
+    assert attach["engine"] == "trap"
+    assert reason in attach["engine_reason"]
+
+
+def test_no_address_space_is_taken_from_who_has_little(target, healthy_watch):
+    limited = target("limited", "address-space", 8)
+    watched = healthy_watch(limited.pid, "-i", "1h")
+    assert_refused(watched, "RLIMIT_AS")
+    assert limited.ask("big 6000")["had"]
+    watched.detach()
+    assert_working(limited)
+
+
+def test_no_table_is_locked(target, healthy_watch):
+    """What is mapped into a process that locks its memory is made at once: gigabytes of it."""
+    limited = target("limited", "lock")
+    if not limited.greeting["limited"]:
+        pytest.skip("not permitted to lock memory")
+    watched = healthy_watch(limited.pid, "-i", "1h")
+    assert_refused(watched, "mlockall")
+    assert watched.of("attach")[0]["pause_us"] < 500000
+    watched.detach()
+    assert_working(limited)
