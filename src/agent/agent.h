@@ -24,6 +24,7 @@
 
 /* Both lie at fixed distances from the code (agent.lds). */
 extern struct lw_agent_control agent_control;
+extern struct lw_agent_private agent_private;
 extern struct lw_agent_shared agent_shared;
 #define control (&agent_control)
 #define shared  (&agent_shared)
@@ -48,6 +49,8 @@ INLINE uint32_t add_shared(uint32_t *counter, uint32_t value)
 }
 
 #define GOLDEN LW_AGENT_GOLDEN
+/* A multiplier that fits into an instruction: the golden ratio's bits again, 31 of them. */
+#define AGENT_SMALL_HASH 0x4f1bbcdd
 
 INLINE uint64_t mix(uint64_t x)
 {

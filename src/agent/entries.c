@@ -24,14 +24,91 @@
     ENTER(name##_recorded, sp, fp, site);                                                          \
     ENTER(name##_sampled, sp, fp, site)
 
-ENTER_BOTH(malloc, "rsi", "rdx", "rcx");
+ENTER(malloc_recorded, "rsi", "rdx", "rcx");
 ENTER_BOTH(calloc, "rdx", "rcx", "r8");
 ENTER_BOTH(aligned, "rdx", "rcx", "r8");
 ENTER_BOTH(sized, "rcx", "r8", "r9");
 ENTER_BOTH(store, "rcx", "r8", "r9");
 ENTER_BOTH(realloc, "rdx", "rcx", "r8");
 ENTER_BOTH(reallocarray, "rcx", "r8", "r9");
-ENTER_BOTH(free, "rcx", "r9", "r8");
+ENTER(free_recorded, "rcx", "r9", "r8");
+
+/*
+ * malloc and free that are not sampled are the most frequent calls of all, and do no more than
+ * this: find the thread, count the bytes, go on; or look into the filter, go on. Neither asks
+ * whether the agent is on: where it is off, nothing is found, or the countdown ends, and then it is
+ * asked.
+ */
+#define AGENT_STRING(x)  #x
+#define AGENT_NUMBER(x)  AGENT_STRING(x)
+#define COUNTDOWN_OFFSET 0x50
+#define FILTER_OFFSET    0x400
+_Static_assert(offsetof(struct lw_agent_thread, countdown) == COUNTDOWN_OFFSET, "see below");
+_Static_assert(offsetof(struct lw_agent_private, filter) == FILTER_OFFSET, "see below");
+_Static_assert(LW_AGENT_RECENT == 1 << 6 && LW_AGENT_FILTER == 1 << 16, "see below");
+
+__asm__(
+    ".section .text.hot,\"ax\"\n"
+    ".balign 16\n"
+    "enter_malloc_sampled:\n"
+    "    mov %fs:0, %rax\n"
+    "    imul $" AGENT_NUMBER(
+        AGENT_SMALL_HASH) ", %rax, %rcx\n"
+                          "    lea agent_private(%rip), %rdx\n"
+                          "    shr $58, %rcx\n"
+                          "    shl $4, %rcx\n"
+                          "    cmp %rax, (%rdx,%rcx)\n"
+                          "    jne 1f\n"
+                          "    mov 8(%rdx,%rcx), %rcx\n"
+                          "    sub %rdi, " AGENT_NUMBER(
+                              COUNTDOWN_OFFSET) "(%rcx)\n"
+                                                "    js 2f\n"
+                                                "    jmp *(%r11)\n"
+                                                "1:  mov %rsp, %rsi\n"
+                                                "    mov %rbp, %rdx\n"
+                                                "    mov %r11, %rcx\n"
+                                                "    jmp malloc_unknown\n"
+                                                "2:  mov %rsp, %rsi\n"
+                                                "    mov %rbp, %rdx\n"
+                                                "    mov %r11, %rcx\n"
+                                                "    jmp malloc_at_sample\n"
+                                                "    .balign 16\n"
+                                                "enter_free_sampled:\n"
+                                                "    mov %rdi, %rax\n"
+                                                "    shr $3, %rax\n"
+                                                "    imul $" AGENT_NUMBER(
+                                                    AGENT_SMALL_HASH) ", %rax, %rax\n"
+                                                                      "    lea " AGENT_NUMBER(
+                                                                          FILTER_OFFSET) "+agent_"
+                                                                                         "private(%"
+                                                                                         "rip), "
+                                                                                         "%r10\n"
+                                                                                         "    shr "
+                                                                                         "$32, "
+                                                                                         "%rax\n"
+                                                                                         "    "
+                                                                                         "movzwl "
+                                                                                         "%ax, "
+                                                                                         "%eax\n"
+                                                                                         "    cmpb "
+                                                                                         "$0, "
+                                                                                         "(%r10,%"
+                                                                                         "rax)\n"
+                                                                                         "    jne "
+                                                                                         "1f\n"
+                                                                                         "    jmp "
+                                                                                         "*(%r11)\n"
+                                                                                         "1:  mov "
+                                                                                         "%rsp, "
+                                                                                         "%rcx\n"
+                                                                                         "    mov "
+                                                                                         "%r11, "
+                                                                                         "%r8\n"
+                                                                                         "    jmp "
+                                                                                         "free_"
+                                                                                         "maybe_"
+                                                                                         "sampled\n"
+                                                                                         ".text\n");
 
 /*
  * An operator new that throws must find no frame of the agent's on the stack, for which there is no

@@ -2,9 +2,10 @@
 /* The wrappers when a sample of the allocations is recorded. */
 #include "calls.h"
 
+/* enter_free_sampled (entries.c) computes the same. */
 INLINE uint8_t *filter_of(uint64_t block)
 {
-    return &shared->filter[(block >> 3) * GOLDEN >> 48];
+    return &agent_private.filter[(block >> 3) * AGENT_SMALL_HASH >> 32 & (LW_AGENT_FILTER - 1)];
 }
 
 /* Whether the next `size` bytes hold a sampling point. Inside another function that was counted
@@ -82,15 +83,34 @@ OUTLINE static void *malloc_chosen(uint64_t size, const uint64_t *sp, uint64_t f
     return block;
 }
 
-/* Without detours, as in exact.c: what is not sampled ends in a jump to the function. */
-void *malloc_sampled(uint64_t size, const uint64_t *sp, uint64_t fp, site_t site)
+/* enter_malloc_sampled (entries.c) has not found the thread among the recent ones: it is new,
+ * another has taken its place there, or the agent is off. */
+void *malloc_unknown(uint64_t size, const uint64_t *sp, uint64_t fp, site_t site)
 {
-    struct lw_agent_thread *thread = known_thread();
-    if (UNLIKELY(!thread || thread->busy))
-        return malloc_chosen(size, sp, fp, site, false);
-    if (UNLIKELY((thread->countdown -= (int64_t)size) < 0))
-        return malloc_chosen(size, sp, fp, site, true);
-    return ((function_1)site->gate)(size);
+    if (control->mode == LW_AGENT_OFF)
+        return ((function_1)site->gate)(size);
+    uint64_t pointer = thread_pointer();
+    uint32_t hash = (uint32_t)(pointer * AGENT_SMALL_HASH >> 58);
+    struct lw_agent_thread *thread = this_thread();
+    if (thread) {
+        /* Only this thread looks for this pointer; the order is that of reading. */
+        __atomic_store_n(&agent_private.recent[hash].pointer, 0, __ATOMIC_RELEASE);
+        __atomic_store_n(&agent_private.recent[hash].thread, thread, __ATOMIC_RELEASE);
+        __atomic_store_n(&agent_private.recent[hash].pointer, pointer, __ATOMIC_RELEASE);
+    }
+    return malloc_chosen(size, sp, fp, site, false);
+}
+
+/* The bytes have been counted, and hold a sampling point. */
+void *malloc_at_sample(uint64_t size, const uint64_t *sp, uint64_t fp, site_t site)
+{
+    struct lw_agent_thread *thread = this_thread();
+    if (control->mode == LW_AGENT_OFF) {
+        if (thread)
+            thread->countdown = INT64_MAX;
+        return ((function_1)site->gate)(size);
+    }
+    return malloc_chosen(size, sp, fp, site, true);
 }
 
 void *sized_sampled(uint64_t size, uint64_t second, uint64_t third, const uint64_t *sp, uint64_t fp,
@@ -110,6 +130,7 @@ void *sized_sampled(uint64_t size, uint64_t second, uint64_t third, const uint64
 struct sampling {
     struct entered entered;
     bool sampled;
+    int64_t countdown;
 };
 
 INLINE struct sampling enter_sampling(const uint64_t *sp, uint64_t size)
@@ -118,6 +139,7 @@ INLINE struct sampling enter_sampling(const uint64_t *sp, uint64_t size)
     struct lw_agent_thread *thread = sampling.entered.thread;
     if (LIKELY(thread))
         sampling.sampled = UNLIKELY((thread->countdown -= (int64_t)size) < 0);
+    sampling.countdown = thread ? thread->countdown : 0;
     return sampling;
 }
 
@@ -126,6 +148,8 @@ INLINE void leave_sampling(const struct sampling *sampling, void *block, uint64_
 {
     if (!sampling->entered.thread)
         return;
+    /* What malloc counted in between is part of this. */
+    sampling->entered.thread->countdown = sampling->countdown;
     if (UNLIKELY(sampling->sampled))
         record_sample(&sampling->entered, block, size, call);
     leave(&sampling->entered);
@@ -192,19 +216,14 @@ void *reallocarray_sampled(uint64_t old, uint64_t count, uint64_t size, const ui
     return block;
 }
 
-OUTLINE static void free_chosen(uint64_t block, uint64_t second, uint64_t third, site_t site)
-{
-    struct lw_agent_thread *thread = block ? this_thread() : NULL;
-    if (thread)
-        forget_sample(thread, block);
-    ((function_3)site->gate)(block, second, third);
-}
-
-void free_sampled(uint64_t block, uint64_t second, uint64_t third, const uint64_t *sp, site_t site)
+/* enter_free_sampled has seen that the block may have been sampled. */
+void free_maybe_sampled(uint64_t block, uint64_t second, uint64_t third, const uint64_t *sp,
+                        site_t site)
 {
     (void)sp;
-    if (UNLIKELY(*filter_of(block)))
-        return free_chosen(block, second, third, site);
+    struct lw_agent_thread *thread = block && control->mode != LW_AGENT_OFF ? this_thread() : NULL;
+    if (thread)
+        forget_sample(thread, block);
     ((function_3)site->gate)(block, second, third);
 }
 

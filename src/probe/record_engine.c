@@ -115,7 +115,9 @@ static void reclaim_threads(struct record_engine *record)
 {
     struct lw_agent_shared *shared = record->shared;
     record->reclaimed_ns = lw_clock_now();
-    for (unsigned i = 0; record->control.tid_offset && i < LW_AGENT_THREAD_INDEX; i++) {
+    if (record->control.tid_offset == 0 || record_is_sampled(record))
+        return; /* it could not be told, or the agent keeps pointers to places */
+    for (unsigned i = 0; i < LW_AGENT_THREAD_INDEX; i++) {
         struct lw_agent_index *entry = &shared->thread_index[i];
         uint64_t pointer = __atomic_load_n(&entry->pointer, __ATOMIC_ACQUIRE);
         uint64_t place = __atomic_load_n(&entry->place, __ATOMIC_ACQUIRE);

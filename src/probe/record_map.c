@@ -96,7 +96,6 @@ static int reserve_at(struct lw_remote_call *call, uint64_t address, uint64_t si
     return -EEXIST;
 }
 
-
 /* The span, with nothing in it yet. */
 static int reserve_span(struct record_engine *record, struct lw_remote_call *call, int fd)
 {
@@ -123,10 +122,10 @@ static int map_agent(struct record_engine *record, struct lw_remote_call *call, 
         error = map_at(call, record->base, LW_AGENT_CODE_MAX, PROT_READ | PROT_EXEC,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1);
     if (!error)
-        error = map_at(call, control, LW_PAGE_SIZE, PROT_READ | PROT_WRITE,
+        error = map_at(call, control, LW_AGENT_END - LW_AGENT_CONTROL, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1);
     if (!error)
-        error = advise(call, control, LW_PAGE_SIZE, MADV_WIPEONFORK);
+        error = advise(call, control, LW_AGENT_END - LW_AGENT_CONTROL, MADV_WIPEONFORK);
     if (!error)
         error = map_at(call, shared, sizeof(struct lw_agent_shared), PROT_READ | PROT_WRITE,
                        MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd);

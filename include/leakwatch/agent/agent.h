@@ -13,6 +13,7 @@
  *     base                        the agent's code, private, read and execute
  *     base + LW_AGENT_CONTROL     the control page, private; a forked child's is wiped, which
  *                                 switches the agent off there
+ *     base + LW_AGENT_PRIVATE     what the agent keeps for itself when it samples, likewise
  *     base + LW_AGENT_SHARED      the shared memory, not inherited by children
  *
  * and, within reach of a jump from each watched module, a landing: private, read and execute, with
@@ -24,6 +25,8 @@
  */
 #define LW_AGENT_CODE_MAX 0x10000u
 #define LW_AGENT_CONTROL  0x10000u
+#define LW_AGENT_PRIVATE  0x11000u
+#define LW_AGENT_END      0x22000u /* of what is the target's own */
 #define LW_AGENT_SHARED   0x200000u
 #define LW_AGENT_MAGIC    0x746e65676177656cull /* "lewagent" */
 
@@ -82,6 +85,24 @@ struct lw_agent_control {
     uint32_t range_count;  /* the agent, and modules with allocator functions: what they call */
     uint32_t reserved;     /* inside a watched function is nested */
     uint64_t ranges[LW_AGENT_RANGES][2]; /* [start, end) */
+};
+
+/* ---- the agent's own, when it samples ------------------------------------------------------- */
+
+#define LW_AGENT_RECENT (1u << 6)
+#define LW_AGENT_FILTER (1u << 16)
+
+struct lw_agent_thread;
+
+/* In a forked child all of this is zero, so that nothing is found here, and what happens then asks
+ * the control page. */
+struct lw_agent_private {
+    /* threads that called of late, by a hash of the thread pointer */
+    struct {
+        uint64_t pointer;
+        struct lw_agent_thread *thread;
+    } recent[LW_AGENT_RECENT];
+    uint8_t filter[LW_AGENT_FILTER]; /* live samples by a hash of their address; 255 sticks */
 };
 
 /* ---- shared memory -------------------------------------------------------------------------- */
@@ -323,7 +344,6 @@ struct lw_agent_region {
 #define LW_AGENT_LISTS     8
 #define LW_AGENT_ROWS      (1u << 26)
 #define LW_AGENT_ROW_CACHE (1u << 14)
-#define LW_AGENT_FILTER    (1u << 16)
 #define LW_AGENT_WEIGHTS   4096
 
 struct lw_agent_module_list {
@@ -363,7 +383,6 @@ struct lw_agent_shared {
 
     _Alignas(64) struct lw_agent_index thread_index[LW_AGENT_THREAD_INDEX];
     uint64_t row_cache[LW_AGENT_ROW_CACHE]; /* program counter / 2^14 << 31 | row */
-    uint8_t filter[LW_AGENT_FILTER]; /* sampled: live samples by hash of address; 255 sticks */
     uint32_t
         weight[LW_AGENT_WEIGHTS]; /* sampled: 1 / probability in 1/256, by size in mean / 256 */
     struct lw_agent_giant giants[LW_AGENT_GIANTS];
