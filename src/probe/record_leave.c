@@ -191,7 +191,7 @@ static bool is_patched(const struct record_engine *record)
 static int clear(struct record_engine *record, unsigned *restored)
 {
     int error = is_patched(record) ? record_borrow(record, record_handler_install) : 0;
-    if (error)
+    if (error && error != -EPERM) /* then we must not be killed; and the memory will stay */
         return error;
     error = restore_entries(record, restored);
     if (!error)
@@ -228,6 +228,11 @@ static lw_error *take_out(struct record_engine *record, void *argument)
         lw_warn("a thread of process %d has been inside an allocator function for %d s: the "
                 "recorder is switched off and out of its way, but its memory stays mapped",
                 (int)tracer.pid, (int)(SETTLE_NS / LW_NS_PER_SECOND));
+    else if (result == -EPERM)
+        lw_warn(
+            "every thread of process %d filters its system calls by now (seccomp): the recorder "
+            "is switched off, but its memory stays mapped",
+            (int)tracer.pid);
     else if (result && result != -ESRCH)
         lw_warn("cannot take the recorder's memory out of process %d: %s", (int)tracer.pid,
                 strerror(-result));

@@ -181,11 +181,15 @@ static lw_error *remove_all(struct record_engine *record)
     record->clearing = true;
     lw_error *error = record_leave(record, &detachment);
     record->clearing = false;
-    if (!error && (!detachment.restored || look_everywhere(record) != 0 || !is_clear(record)))
+    if (!error && !detachment.restored)
         error = lw_error_create(EBUSY,
                                 "cannot remove what an earlier leakwatch has left in process %d: "
                                 "restart the process",
                                 (int)record->engine.attachment.pid);
+    /* Mappings that nothing leads to are in the way of nobody but us. */
+    if (!error && (look_everywhere(record) != 0 || !is_clear(record)))
+        error = lw_error_create(ENOTSUP, "the memory of an earlier leakwatch's recorder cannot be "
+                                         "removed from the process");
     return error;
 }
 

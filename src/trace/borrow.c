@@ -22,7 +22,7 @@ enum harm {
     HARM_REPEATED,  /* we do (lw_threads_restart_call), with the whole time limit */
     HARM_CUT_SHORT, /* its system call may return with a part done */
     HARM_STUCK,     /* it cannot stop now */
-    HARM_GONE,
+    HARM_GONE,      /* or out of the question */
 };
 
 static enum harm harm_to_call(unsigned long number)
@@ -60,13 +60,19 @@ static enum harm harm_to_call(unsigned long number)
     }
 }
 
+/* A filter may have the thread killed for a call that it does not expect. */
+static bool filters_calls(const struct lw_task_status *status)
+{
+    return status->seccomp != 0;
+}
+
 /* /proc/PID/syscall says "running", or "-1 SP PC" for a thread that sleeps outside of system calls,
  * or "NUMBER ARGUMENTS... SP PC". */
 static enum harm harm_to(const struct lw_tracer *tracer, const struct lw_thread *thread)
 {
     struct lw_task_status status;
     if (thread->foreign || lw_task_status_read(tracer->pid, thread->tid, &status) != 0 ||
-        lw_task_has_ended(&status))
+        lw_task_has_ended(&status) || filters_calls(&status))
         return HARM_GONE;
     if (thread->stopped)
         return HARM_NONE;
@@ -136,13 +142,20 @@ static bool is_ours(const struct lw_tracer *tracer, const struct lw_stop *stop)
     return true;
 }
 
-/* Any that are not of a process that only shares the target's memory. */
-static bool has_threads(const struct lw_tracer *tracer)
+/* Can any thread be borrowed, sooner or later? 0; -EPERM: all filter their system calls; -ESRCH:
+ * there are none but those of processes that only share the target's memory. */
+static int may_borrow(const struct lw_tracer *tracer)
 {
-    lw_vector_for_each (item, &tracer->threads)
-        if (!(*item)->foreign)
-            return true;
-    return false;
+    struct lw_task_status status;
+    int result = -ESRCH;
+    lw_vector_for_each (item, &tracer->threads) {
+        if ((*item)->foreign)
+            continue;
+        if (lw_task_status_read(tracer->pid, (*item)->tid, &status) != 0 || !filters_calls(&status))
+            return 0;
+        result = -EPERM;
+    }
+    return result;
 }
 
 int lw_threads_borrow(struct lw_tracer *tracer, struct lw_stop *stop, uint64_t *since_ns)
@@ -151,7 +164,10 @@ int lw_threads_borrow(struct lw_tracer *tracer, struct lw_stop *stop, uint64_t *
     uint64_t now = start, next_try = start;
     lw_vector_for_each (item, &tracer->threads)
         (*item)->interrupted = false;
-    for (; now - start < LIMIT_NS && has_threads(tracer); now = lw_clock_now()) {
+    for (; now - start < LIMIT_NS; now = lw_clock_now()) {
+        int result = may_borrow(tracer);
+        if (result)
+            return result;
         if (now >= next_try || lw_threads_count_awaited(tracer) == 0) {
             interrupt_best(tracer, since_ns);
             next_try = now + PATIENCE_NS;
@@ -165,5 +181,5 @@ int lw_threads_borrow(struct lw_tracer *tracer, struct lw_stop *stop, uint64_t *
         if (error)
             return error;
     }
-    return has_threads(tracer) ? -ETIMEDOUT : -ESRCH;
+    return -ETIMEDOUT;
 }

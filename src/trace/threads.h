@@ -68,7 +68,7 @@ bool lw_threads_has_trap_pending(pid_t tid);
 /*
  * Stops one of the target's threads, that to which it does the least harm (remote_call.h), and
  * leaves it in a PTRACE_EVENT_STOP: *stop, of the kind LW_STOP_TRAP or LW_STOP_GROUP. *since_ns: it
- * was running until then. 0, -ESRCH or -ETIMEDOUT as lw_remote_call_begin has them.
+ * was running until then. 0, -ESRCH, -ETIMEDOUT or -EPERM as lw_remote_call_begin has them.
  */
 int lw_threads_borrow(struct lw_tracer *tracer, struct lw_stop *stop, uint64_t *since_ns);
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 import harness
-from harness import Health, assert_working, recorder_mappings
+from harness import Health, assert_code_is_the_file, assert_working, recorder_mappings
 
 pytestmark = pytest.mark.skipif("record" not in harness.ENGINES,
                                 reason="LEAKWATCH_ENGINES has no record")
@@ -66,3 +66,29 @@ def test_no_table_is_locked(target, healthy_watch):
     assert watched.of("attach")[0]["pause_us"] < 500000
     watched.detach()
     assert_working(limited)
+
+
+def test_who_filters_system_calls_makes_none_for_us(target, watch):
+    """The best thread to borrow, since it sleeps, would be killed for it."""
+    sandboxer = target("sandboxer", "worker")
+    health = Health(sandboxer.pid)
+    for _ in range(3):
+        watched = watch(sandboxer.pid, "--engine=record", "-i", "1h")
+        watched.detach()
+    health.assert_same()
+    assert_working(sandboxer)
+
+
+def test_memory_stays_where_all_filter_system_calls(target, watch):
+    """Since the attach: nothing but the recorder's memory is left, and that is told."""
+    sandboxer = target("sandboxer")
+    watched = watch(sandboxer.pid, "--engine=record", "-i", "1h")
+    sandboxer.ask("filter")
+    watched.detach()
+    assert "memory stays mapped" in watched.stderr()
+    assert_code_is_the_file(sandboxer.pid)
+    assert_working(sandboxer)
+    watched = watch(sandboxer.pid, "-i", "1h")
+    assert_refused(watched, "cannot be removed")
+    watched.detach()
+    assert_working(sandboxer)

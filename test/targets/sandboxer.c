@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Allocates; then may be killed for any mapping: sandboxer [worker]: a second thread is, at once.
+ * Commands: filter (all threads are), count. */
+#include "target.h"
+
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+static atomic_long progress;
+
+static void filter(unsigned flags)
+{
+    static struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mmap, 4, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_munmap, 3, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_memfd_create, 2, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_rt_sigaction, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+    };
+    const struct sock_fprog program = {sizeof code / sizeof code[0], code};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+        syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program) != 0)
+        _exit(98);
+}
+
+static void *wait_filtered(void *begun)
+{
+    filter(0);
+    atomic_store((atomic_bool *)begun, true);
+    for (;;)
+        sleep_ms(100);
+    return NULL;
+}
+
+/* In a system call that a thread had better not be interrupted in. */
+static void wait_elsewhere(int fd, int ms)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    int set = epoll_create1(EPOLL_CLOEXEC);
+    if (fd >= 0)
+        epoll_ctl(set, EPOLL_CTL_ADD, fd, &event);
+    while (epoll_wait(set, &event, 1, ms) < 0)
+        _exit(97);
+    close(set);
+}
+
+static void *work(void *unused)
+{
+    for (;; atomic_fetch_add(&progress, 1)) {
+        void *block = malloc(100);
+        KEEP(block);
+        free(block);
+        wait_elsewhere(-1, 10);
+    }
+    return unused;
+}
+
+int main(int argc, char **argv)
+{
+    char line[64];
+    long unused;
+    pthread_t thread;
+    atomic_bool begun = argc < 2 || strcmp(argv[1], "worker") != 0;
+    if (pthread_create(&thread, NULL, work, NULL) != 0 ||
+        (!begun && pthread_create(&thread, NULL, wait_filtered, &begun) != 0))
+        return 1;
+    while (!atomic_load(&begun))
+        sleep_ms(1);
+    say("{\"pid\":%d}", (int)getpid());
+    for (;;) {
+        wait_elsewhere(STDIN_FILENO, -1);
+        if (!hear(line, sizeof line))
+            break;
+        if (is_command(line, "filter", 0, &unused))
+            filter(SECCOMP_FILTER_FLAG_TSYNC);
+        say("{\"progress\":%ld}", atomic_load(&progress));
+    }
+    return 0;
+}
