@@ -17,8 +17,9 @@
 
 /* What a stop does to a thread, from best to worst. */
 enum harm {
-    HARM_NONE,
-    HARM_RESTARTED, /* the kernel restarts its system call, with the time that is left */
+    HARM_NONE,      /* it sleeps, and the kernel restarts its call with the time that is left */
+    HARM_HELD,      /* it is running, and does not run on before it is given back */
+    HARM_RESTARTED, /* as the first, with a signal mask for the time of the call */
     HARM_REPEATED,  /* we do (lw_threads_restart_call), with the whole time limit */
     HARM_CUT_SHORT, /* its system call may return with a part done */
     HARM_STUCK,     /* it cannot stop now */
@@ -33,16 +34,17 @@ static enum harm harm_to_call(unsigned long number)
     case SYS_nanosleep:
     case SYS_clock_nanosleep:
     case SYS_poll:
-    case SYS_ppoll:
     case SYS_select:
-    case SYS_pselect6:
     case SYS_pause:
-    case SYS_rt_sigsuspend:
     case SYS_wait4:
     case SYS_waitid:
     case SYS_accept:
     case SYS_accept4:
     case SYS_restart_syscall:
+        return HARM_NONE;
+    case SYS_ppoll:
+    case SYS_pselect6:
+    case SYS_rt_sigsuspend:
         return HARM_RESTARTED;
     case SYS_write:
     case SYS_writev:
@@ -86,7 +88,7 @@ static enum harm harm_to(const struct lw_tracer *tracer, const struct lw_thread 
         return HARM_GONE;
     if (text[0] == '-')
         return HARM_STUCK;
-    return sscanf(text, "%lu", &number) == 1 ? harm_to_call(number) : HARM_NONE;
+    return sscanf(text, "%lu", &number) == 1 ? harm_to_call(number) : HARM_HELD;
 }
 
 /* Interrupts the best of those that have not been yet; *since_ns is when. */
