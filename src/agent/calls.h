@@ -274,6 +274,21 @@ INLINE void record(const struct entered *entered, uint64_t block, uint64_t size,
         add(&thread->dropped_blocks, 1);
 }
 
+/*
+ * A new-handler would be called once by the sibling that does not throw and once more by the
+ * operator itself, and what it throws must not get to the sibling at all. So while the program has
+ * one, the operator is left alone; what it calls may be recorded instead.
+ */
+INLINE bool has_new_handler(site_t site)
+{
+    if (LIKELY(!control->new_handler || *(const uint64_t *)control->new_handler == 0))
+        return false;
+    struct lw_agent_thread *thread = this_thread();
+    if (thread && !site->nests)
+        add(&thread->dropped_blocks, 1);
+    return true;
+}
+
 /* Calls the sibling of an operator new that does not throw; `alignment` is what a second argument
  * would be. */
 INLINE void *new_without_throwing(uint64_t size, uint64_t alignment, site_t site)

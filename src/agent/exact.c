@@ -210,6 +210,8 @@ void free_recorded(uint64_t block, uint64_t second, uint64_t third, const uint64
 void *new_recorded(uint64_t size, uint64_t alignment, const uint64_t *sp, uint64_t fp, site_t site)
 {
     const struct call call = CALL_OF(sp, fp, site);
+    if (UNLIKELY(has_new_handler(site)))
+        return NULL;
     struct entered entered = enter(sp);
     if (UNLIKELY(!entered.thread))
         return NULL;

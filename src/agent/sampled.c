@@ -230,6 +230,8 @@ void free_maybe_sampled(uint64_t block, uint64_t second, uint64_t third, const u
 /* NULL: the operator itself is to be called. */
 void *new_sampled(uint64_t size, uint64_t alignment, const uint64_t *sp, uint64_t fp, site_t site)
 {
+    if (UNLIKELY(has_new_handler(site)))
+        return NULL;
     const struct chosen chosen = choose(size, sp, fp, site, false);
     if (!chosen.entered.thread)
         return NULL;

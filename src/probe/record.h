@@ -116,6 +116,8 @@ struct record_engine {
     LW_VECTOR(struct record_site *) sites;
     uint32_t modules_searched;
     uint64_t linker_entry, linker_state; /* 0: none */
+    uint64_t new_handler;                /* where the C++ library has it; 0: nowhere */
+    uint32_t new_handler_module;
 
     struct record_view view;
     bool view_ready;

@@ -64,6 +64,7 @@ static void fill_control(struct record_engine *record)
     control->max_size = options->max_size;
     control->lapse_cycles = record_lapse_cycles();
     control->linker_state = record->linker_state;
+    control->new_handler = record->new_handler;
     /* A gate is called by the agent, and may end in a jump to another function. */
     control->ranges[0][0] = record->base;
     control->ranges[0][1] = record->base + LW_AGENT_CODE_MAX;

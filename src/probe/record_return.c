@@ -73,16 +73,20 @@ static bool read_shared(struct record_engine *record, size_t offset, void *to, s
 
 bool record_is_noted(struct record_engine *record, pid_t tid)
 {
-    uint32_t count;
+    uint32_t count, tid_offset = 0;
     struct note note;
+    const uint64_t control = record->base + LW_AGENT_CONTROL;
+    (void)lw_memory_read_all(&record->memory.memory,
+                             control + offsetof(struct lw_agent_control, tid_offset), &tid_offset,
+                             sizeof(tid_offset));
     if (!read_shared(record, offsetof(struct lw_agent_shared, thread_count), &count, sizeof(count)))
         return false; /* a forked child's, which has not inherited it */
     for (uint32_t i = 0; i < count && i < LW_AGENT_THREADS; i++) {
         const size_t offset =
             offsetof(struct lw_agent_shared, threads) + i * sizeof(struct lw_agent_thread);
-        /* An id of 0: the agent does not know the threads' ids. */
+        /* Where the agent does not know the threads' ids, it may be this one. */
         if (read_shared(record, offset, &note, sizeof(note)) && note.used && note.busy &&
-            (note.tid == (uint32_t)tid || note.tid == 0))
+            (note.tid == (uint32_t)tid || tid_offset == 0))
             return true;
     }
     return false;

@@ -51,6 +51,25 @@ static enum lw_agent_wrapper wrapper_for(const struct lw_allocator_function *fun
 
 /* ---- finding ---- */
 
+/* std::get_new_handler() is `mov variable(%rip), %rax; ret`, perhaps behind an endbr64: the
+ * variable's address, of which no symbol tells; 0: it is something else. */
+static uint64_t find_new_handler(const struct lw_module *module, uint64_t function)
+{
+    static const uint8_t landing_pad[] = {0xf3, 0x0f, 0x1e, 0xfa}, load[] = {0x48, 0x8b, 0x05};
+    uint8_t bytes[12];
+    int32_t distance;
+    size_t at = 0;
+    if (lw_elf_image_read(module->image, function, bytes, sizeof(bytes)) != sizeof(bytes))
+        return 0;
+    if (memcmp(bytes, landing_pad, sizeof(landing_pad)) == 0)
+        at = sizeof(landing_pad);
+    memcpy(&distance, bytes + at + sizeof(load), sizeof(distance));
+    const size_t end = at + sizeof(load) + sizeof(distance);
+    if (memcmp(bytes + at, load, sizeof(load)) != 0 || bytes[end] != 0xc3)
+        return 0;
+    return module->bias + function + end + (uint64_t)(int64_t)distance;
+}
+
 static lw_error *search_module(struct record_engine *record, const struct lw_module *module)
 {
     struct lw_allocator_set set;
@@ -69,6 +88,11 @@ static lw_error *search_module(struct record_engine *record, const struct lw_mod
         if (lw_elf_image_find_symbols(module->image, "_r_debug", &symbol, 1) > 0)
             record->linker_state =
                 module->bias + symbol.address + offsetof(struct r_debug, r_state);
+    }
+    if (!record->new_handler_module &&
+        lw_elf_image_find_symbols(module->image, "_ZSt15get_new_handlerv", &symbol, 1) > 0) {
+        record->new_handler_module = module->id;
+        record->new_handler = find_new_handler(module, symbol.address);
     }
     return NULL;
 }
@@ -286,12 +310,29 @@ static uint64_t find_nothrow(const struct record_engine *record, const struct lw
     return entry;
 }
 
+/* One that is set later makes the agent leave operator new alone. */
+static bool has_new_handler(struct record_engine *record)
+{
+    uint64_t handler;
+    return record->new_handler &&
+           lw_memory_read_all(&record->memory.memory, record->new_handler, &handler,
+                              sizeof(handler)) == 0 &&
+           handler != 0;
+}
+
 static lw_error *link_throwing(struct record_engine *record, struct record_landing *landing,
                                const struct lw_module *module, const struct record_site *site)
 {
     struct lw_agent_site *descriptor = &slot_of(landing, site->slot)->site;
     descriptor->aligned = strstr(site->function->symbol, "align_val_t") != NULL;
     descriptor->nothrow = find_nothrow(record, module, site->function);
+    /* The C++ library's own ends in malloc and the like. */
+    descriptor->nests = module->id == record->new_handler_module;
+    if (record->new_handler_module && !record->new_handler)
+        return lw_error_create(ENOTSUP, "cannot tell whether there is a new-handler");
+    if (!descriptor->nests && has_new_handler(record))
+        return lw_error_create(ENOTSUP, "the program has a new-handler, which %s in %s may call",
+                               site->function->label, module->name);
     if (descriptor->nothrow)
         return NULL;
     return lw_error_create(ENOTSUP, "%s in %s throws, and has no sibling that does not",

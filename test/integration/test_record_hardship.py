@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The record engine in targets that are unlike others: none of them must come to harm."""
 
+import os
 import signal
 import time
 
@@ -92,3 +93,16 @@ def test_memory_stays_where_all_filter_system_calls(target, watch):
     assert_refused(watched, "cannot be removed")
     watched.detach()
     assert_working(sandboxer)
+
+
+@pytest.mark.parametrize("library", ("", "libjemalloc.so.2", "libtcmalloc_minimal.so.4"))
+def test_a_new_handler_is_called_as_ever(target, watch, library):
+    """Once, and what it throws comes through."""
+    path = f"/usr/lib/x86_64-linux-gnu/{library}"
+    if not os.path.exists(path):
+        pytest.skip(f"{library} is not installed")
+    exhausted = target("new_handler", env={"LD_PRELOAD": path} if library else {})
+    watched = watch(exhausted.pid, "--engine=record", "-i", "1h")
+    assert_working(exhausted)
+    watched.detach()
+    assert_working(exhausted)

@@ -60,6 +60,7 @@ struct lw_agent_site {
     uint64_t entry;   /* the function itself: the innermost frame of its stacks */
     uint64_t nothrow; /* LW_AGENT_NEW: the gate of the same operator that does not throw */
     uint64_t aligned; /* LW_AGENT_NEW: not 0 when it takes an alignment */
+    uint64_t nests;   /* LW_AGENT_NEW: not 0 when it calls another watched function */
 };
 
 /* ---- control page: written by leakwatch, read by the agent --------------------------------- */
@@ -82,6 +83,7 @@ struct lw_agent_control {
     uint64_t min_size, max_size;
     uint64_t lapse_cycles; /* of the time-stamp counter, without a tick: leakwatch is gone */
     uint64_t linker_state; /* address of the dynamic linker's r_debug.r_state, or 0 */
+    uint64_t new_handler;  /* address of what std::set_new_handler sets, or 0 */
     uint32_t range_count;  /* the agent, and modules with allocator functions: what they call */
     uint32_t reserved;     /* inside a watched function is nested */
     uint64_t ranges[LW_AGENT_RANGES][2]; /* [start, end) */
