@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* System calls by borrowed threads of processes that are stopped, continued, killed, or end. */
+#include <poll.h>
+
 #include "remote_child.h"
 
 /* ---- Stopped processes ---- */
@@ -210,8 +212,10 @@ static void test_killed_in_the_middle(void **state)
 static void end_on_order(void)
 {
     char byte;
-    while (read(pipe_fds[0], &byte, 1) != 1)
+    struct pollfd order = {.fd = pipe_fds[0], .events = POLLIN};
+    while (ppoll(&order, 1, NULL, NULL) != 1)
         ;
+    EXPECT(read(pipe_fds[0], &byte, 1) == 1);
     if (board->order == 1)
         _exit(33);
     execl("/bin/sleep", "sleep", "30", NULL);
