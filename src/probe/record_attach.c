@@ -20,7 +20,14 @@
 
 static lw_error *target_has_ended(const struct record_engine *record)
 {
-    return lw_error_create(ESRCH, "process %d has ended", (int)record->engine.attachment.pid);
+    struct lw_task_status status;
+    const pid_t pid = record->engine.attachment.pid;
+    bool has_ended = lw_task_status_read(pid, pid, &status) != 0 || lw_task_has_ended(&status);
+    return lw_error_create(ESRCH,
+                           has_ended ? "process %d has ended"
+                                     : "process %d has just started another program: try again, to "
+                                       "watch that",
+                           (int)pid);
 }
 
 static lw_error *not_possible(const char *what, int error)
@@ -320,6 +327,8 @@ lw_error *record_arm(struct record_engine *record, void *argument)
     lw_tracer_init(&tracer, record->engine.attachment.pid, NULL);
     record->tracer = &tracer;
     lw_error *error = arming->begin(record, arming);
+    if (!error && lw_process_memory_is_gone(&record->memory))
+        error = target_has_ended(record);
     record->engine.attachment.threads = (unsigned)tracer.threads.count;
     if (!error)
         error = arm(record, arming->alone);

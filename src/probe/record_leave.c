@@ -216,6 +216,8 @@ static lw_error *take_out(struct record_engine *record, void *argument)
         switch_off(record);
     lw_error *error = lw_tracer_seize(&tracer);
     int result = 0;
+    if (!error && lw_process_memory_is_gone(&record->memory)) /* what is there now is not ours */
+        error = lw_error_create(ESRCH, "process %d has ended", (int)tracer.pid);
     if (!error && record->clearing) {
         result = await_calls(record);
         error = record_find_leftovers(record);
@@ -241,9 +243,11 @@ static lw_error *take_out(struct record_engine *record, void *argument)
         record->longest_pause_ns = left.longest_pause_ns;
     detachment->threads = left.threads;
     detachment->stopped = left.stopped;
-    detachment->restored = !error && (restored == 0 || restored == -ESRCH);
+    const bool is_gone =
+        (error && lw_error_code(error) == ESRCH) || lw_process_memory_is_gone(&record->memory);
+    detachment->restored = is_gone || (!error && (restored == 0 || restored == -ESRCH));
     lw_vector_for_each (site, &record->sites)
-        detachment->restored &= !(*site)->patched || !is_loaded(record, *site);
+        detachment->restored &= is_gone || !(*site)->patched || !is_loaded(record, *site);
     lw_tracer_deinit(&tracer);
     record->tracer = NULL;
     return error;

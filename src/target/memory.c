@@ -103,6 +103,12 @@ void lw_process_memory_deinit(struct lw_process_memory *memory)
     memory->fd = -1;
 }
 
+bool lw_process_memory_is_gone(const struct lw_process_memory *memory)
+{
+    char byte;
+    return pread(memory->fd, &byte, sizeof(byte), 0) == 0; /* EIO: it is there, but not at 0 */
+}
+
 int lw_memory_read_all(struct lw_memory *memory, uint64_t address, void *buffer, size_t size)
 {
     size_t done = 0;

@@ -3,6 +3,7 @@
 #ifndef LEAKWATCH_TARGET_MEMORY_H
 #define LEAKWATCH_TARGET_MEMORY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -33,6 +34,9 @@ struct lw_process_memory {
 
 lw_error *lw_process_memory_init(struct lw_process_memory *memory, pid_t pid);
 void lw_process_memory_deinit(struct lw_process_memory *memory);
+/* The address space is no more: the process has ended, or become another program. What is read by
+ * its id is the other program's then. */
+bool lw_process_memory_is_gone(const struct lw_process_memory *memory);
 
 /* Reads all `size` bytes or fails: 0, or a negative errno (-EFAULT when only a part was there). */
 int lw_memory_read_all(struct lw_memory *memory, uint64_t address, void *buffer, size_t size);
