@@ -165,11 +165,12 @@ void *reallocarray_recorded(uint64_t old, uint64_t count, uint64_t size, const u
 INLINE void forget(uint64_t block, const uint64_t *sp)
 {
     struct lw_agent_thread *thread = this_thread();
-    if (UNLIKELY(!thread))
-        return;
     uint64_t key, value = take(block, &key);
-    if (LIKELY(value)) {
+    if (LIKELY(value))
         forget_giant(block, value);
+    if (UNLIKELY(!thread))
+        return; /* there is no place to count it, but it lives no more */
+    if (LIKELY(value)) {
         count_free(thread, key, value, 1);
     } else if (thread->released != block && !(thread->busy && is_nested(thread, sp))) {
         add(&thread->unknown_frees, 1);

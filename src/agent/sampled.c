@@ -30,28 +30,36 @@ INLINE void record_sample(const struct entered *entered, void *block, uint64_t s
     agent_draw(thread);
 }
 
-/* Takes a sampled block's record out; most blocks have none, and the filter says so. */
-OUTLINE static void forget_sample(struct lw_agent_thread *thread, uint64_t block)
+/* A sampled block, whose record has been taken out, is no more. The thread may be NULL. */
+static void end_sample(struct lw_agent_thread *thread, uint64_t block, uint64_t key, uint64_t value)
 {
-    uint64_t key, value = take(block, &key);
-    if (value == 0)
-        return;
     uint8_t *filter = filter_of(block);
     if (__atomic_load_n(filter, __ATOMIC_RELAXED) != UINT8_MAX)
         __atomic_fetch_sub(filter, 1, __ATOMIC_RELAXED);
     uint64_t stored = lw_agent_record_stored_size(value);
     uint64_t size = stored == LW_AGENT_SIZE_GIANT ? agent_giant_size(block, true) : stored - 1;
-    count_free(thread, key, value, agent_weight(size, lw_agent_record_rate(value)));
+    if (thread)
+        count_free(thread, key, value, agent_weight(size, lw_agent_record_rate(value)));
 }
 
-/* A realloc's outcome for the old block, which was sampled. */
+/* Takes a sampled block's record out; most blocks have none, and the filter says so. */
+OUTLINE static void forget_sample(struct lw_agent_thread *thread, uint64_t block)
+{
+    uint64_t key, value = take(block, &key);
+    if (value)
+        end_sample(thread, block, key, value);
+}
+
+/* A realloc's outcome for the old block, which was sampled. Its address may be another block's by
+ * now, unless it failed. */
 OUTLINE static void settle_sample(struct lw_agent_thread *thread, uint64_t old, bool failed,
                                   uint64_t key, uint64_t value)
 {
-    put(thread, key, value,
-        agent_weight(lw_agent_record_stored_size(value) - 1, lw_agent_record_rate(value)));
-    if (!failed)
-        forget_sample(thread, old);
+    if (failed)
+        put(thread, key, value,
+            agent_weight(lw_agent_record_stored_size(value) - 1, lw_agent_record_rate(value)));
+    else
+        end_sample(thread, old, key, value);
 }
 
 /* A call that holds a sampling point, or that is out of the ordinary. */
@@ -75,11 +83,11 @@ OUTLINE static void *malloc_chosen(uint64_t size, const uint64_t *sp, uint64_t f
                                    bool counted)
 {
     const struct chosen chosen = choose(size, sp, fp, site, counted);
+    if (!chosen.entered.thread)
+        return ((function_1)site->gate)(size);
     void *block = ((function_1)site->gate)(size);
-    if (chosen.entered.thread) {
-        record_sample(&chosen.entered, block, size, &chosen.call);
-        leave(&chosen.entered);
-    }
+    record_sample(&chosen.entered, block, size, &chosen.call);
+    leave(&chosen.entered);
     return block;
 }
 
@@ -117,11 +125,11 @@ void *sized_sampled(uint64_t size, uint64_t second, uint64_t third, const uint64
                     site_t site)
 {
     const struct chosen chosen = choose(size, sp, fp, site, false);
+    if (!chosen.entered.thread)
+        return ((function_3)site->gate)(size, second, third);
     void *block = ((function_3)site->gate)(size, second, third);
-    if (chosen.entered.thread) {
-        record_sample(&chosen.entered, block, size, &chosen.call);
-        leave(&chosen.entered);
-    }
+    record_sample(&chosen.entered, block, size, &chosen.call);
+    leave(&chosen.entered);
     return block;
 }
 
@@ -146,8 +154,6 @@ INLINE struct sampling enter_sampling(const uint64_t *sp, uint64_t size)
 INLINE void leave_sampling(const struct sampling *sampling, void *block, uint64_t size,
                            const struct call *call)
 {
-    if (!sampling->entered.thread)
-        return;
     /* What malloc counted in between is part of this. */
     sampling->entered.thread->countdown = sampling->countdown;
     if (UNLIKELY(sampling->sampled))
@@ -159,6 +165,8 @@ void *calloc_sampled(uint64_t count, uint64_t size, const uint64_t *sp, uint64_t
 {
     const struct call call = CALL_OF(sp, fp, site);
     struct sampling sampling = enter_sampling(sp, count * size);
+    if (UNLIKELY(!sampling.entered.thread))
+        return GATE(function_2, &call)(count, size);
     void *block = GATE(function_2, &call)(count, size);
     leave_sampling(&sampling, block, count * size, &call);
     return block;
@@ -169,6 +177,8 @@ void *aligned_sampled(uint64_t alignment, uint64_t size, const uint64_t *sp, uin
 {
     const struct call call = CALL_OF(sp, fp, site);
     struct sampling sampling = enter_sampling(sp, size);
+    if (UNLIKELY(!sampling.entered.thread))
+        return GATE(function_2, &call)(alignment, size);
     void *block = GATE(function_2, &call)(alignment, size);
     leave_sampling(&sampling, block, size, &call);
     return block;
@@ -179,6 +189,8 @@ int store_sampled(void **result, uint64_t alignment, uint64_t size, const uint64
 {
     const struct call call = CALL_OF(sp, fp, site);
     struct sampling sampling = enter_sampling(sp, size);
+    if (UNLIKELY(!sampling.entered.thread))
+        return GATE(function_store, &call)(result, alignment, size);
     int error = GATE(function_store, &call)(result, alignment, size);
     leave_sampling(&sampling, error ? NULL : *result, size, &call);
     return error;
@@ -189,9 +201,11 @@ void *realloc_sampled(uint64_t old, uint64_t size, const uint64_t *sp, uint64_t 
 {
     const struct call call = CALL_OF(sp, fp, site);
     struct sampling sampling = enter_sampling(sp, size);
+    if (UNLIKELY(!sampling.entered.thread))
+        return GATE(function_2, &call)(old, size);
     struct lw_agent_thread *thread = sampling.entered.thread;
     uint64_t key = 0, value = 0;
-    if (old && thread && UNLIKELY(*filter_of(old)))
+    if (old && UNLIKELY(*filter_of(old)))
         value = take(old, &key);
     void *block = GATE(function_2, &call)(old, size);
     if (UNLIKELY(value))
@@ -205,9 +219,11 @@ void *reallocarray_sampled(uint64_t old, uint64_t count, uint64_t size, const ui
 {
     const struct call call = CALL_OF(sp, fp, site);
     struct sampling sampling = enter_sampling(sp, count * size);
+    if (UNLIKELY(!sampling.entered.thread))
+        return GATE(function_3, &call)(old, count, size);
     struct lw_agent_thread *thread = sampling.entered.thread;
     uint64_t key = 0, value = 0;
-    if (old && thread && UNLIKELY(*filter_of(old)))
+    if (old && UNLIKELY(*filter_of(old)))
         value = take(old, &key);
     void *block = GATE(function_3, &call)(old, count, size);
     if (UNLIKELY(value))
@@ -221,9 +237,8 @@ void free_maybe_sampled(uint64_t block, uint64_t second, uint64_t third, const u
                         site_t site)
 {
     (void)sp;
-    struct lw_agent_thread *thread = block && control->mode != LW_AGENT_OFF ? this_thread() : NULL;
-    if (thread)
-        forget_sample(thread, block);
+    if (block && control->mode != LW_AGENT_OFF)
+        forget_sample(this_thread(), block);
     ((function_3)site->gate)(block, second, third);
 }
 

@@ -96,7 +96,10 @@ OUTLINE struct lw_agent_thread *agent_register(uint64_t pointer)
     struct lw_agent_thread *thread;
     if (entry->place) {
         thread = (struct lw_agent_thread *)((char *)shared + entry->place);
-        return inherit(thread, pointer) ? thread : NULL;
+        if (inherit(thread, pointer))
+            return thread;
+        add_shared(&shared->no_thread, 1);
+        return NULL;
     }
     thread = take_place(pointer);
     if (thread)

@@ -8,7 +8,8 @@ import time
 import pytest
 
 import harness
-from harness import Health, assert_code_is_the_file, assert_working, recorder_mappings
+from harness import (Health, assert_code_is_the_file, assert_working, leaks_of,
+                     recorder_mappings)
 
 pytestmark = pytest.mark.skipif("record" not in harness.ENGINES,
                                 reason="LEAKWATCH_ENGINES has no record")
@@ -106,3 +107,16 @@ def test_a_new_handler_is_called_as_ever(target, watch, library):
     assert_working(exhausted)
     watched.detach()
     assert_working(exhausted)
+
+
+def test_more_threads_than_places(target, watch):
+    """What cannot be recorded is told; what such a thread frees is not taken for a leak."""
+    crowd = target("crowd", 2300)
+    watched = watch(crowd.pid, "--engine=record", "-e", "100ms", "-i", "1h")
+    crowd.ask("begin", limit=120)
+    report = watched.settled_report()
+    assert report["events"]["allocs"] > 10000
+    assert report["losses"]["dropped_blocks"] > 0
+    assert leaks_of(report) == {}
+    watched.detach()
+    assert_working(crowd)
