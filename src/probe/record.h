@@ -49,15 +49,14 @@ struct record_landing_head {
     uint32_t owner; /* process id of the leakwatch */
     uint32_t patch_count;
     uint64_t owner_start; /* lw_process_start_time */
-    uint64_t reserved[3]; /* the slots that follow begin on a cache line */
     struct record_patch patches[RECORD_LANDING_SITES];
 };
 
 /* One site in its landing. */
 struct record_slot {
-    _Alignas(64) uint8_t stub[64]; /* the patched entry jumps here */
+    uint8_t stub[16]; /* the patched entry jumps here */
     struct lw_agent_site site;
-    _Alignas(64) uint8_t gate[LW_GATE_MAX];
+    uint8_t gate[LW_GATE_MAX];
 };
 
 #define RECORD_SLOTS                                                                               \

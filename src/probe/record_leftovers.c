@@ -132,9 +132,8 @@ int record_close_leftovers(struct record_engine *record, struct lw_remote_call *
 /* The clock of the one who owns it: 0 where there is none (a forked child has not inherited it). */
 static uint32_t read_tick(struct record_engine *record)
 {
-    struct lw_agent_shared *shared = NULL;
     uint32_t tick = 0;
-    uint64_t address = record->base + LW_AGENT_SHARED + (uint64_t)(uintptr_t)&shared->tick;
+    uint64_t address = record->base + LW_AGENT_SHARED + offsetof(struct lw_agent_shared, tick);
     lw_memory_read_all(&record->memory.memory, address, &tick, sizeof(tick));
     return tick;
 }

@@ -156,7 +156,7 @@ static uint64_t place_agent(const struct lw_maps *maps)
 {
     for (size_t i = 1; i < maps->list.count; i++) {
         const struct lw_mapping *above = &maps->list.items[i];
-        const uint64_t start = (above[-1].end + MARGIN) & ~(MARGIN - 1);
+        const uint64_t start = (above[-1].end + 2 * MARGIN) & ~(MARGIN - 1);
         if (strcmp(above->path, "[stack]") == 0)
             return start + LW_AGENT_SPAN + REACH < above->start ? start : 0;
     }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Real daemons under load: ten seconds watched, then healthy, and never a wrong answer."""
+"""Real daemons under load: some seconds watched, then healthy, and never a wrong answer."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from harness import Daemon, Health, free_port, stack_text, wait_until
 
 pytestmark = pytest.mark.usefixtures("engine")
 
-SECONDS = "10s"
+SECONDS = "6s"
 NGINX = """
 daemon off; master_process {master}; worker_processes 1; user root; pid {directory}/pid;
 error_log {directory}/error.log; events {{ worker_connections 128; }}
@@ -63,7 +63,7 @@ def start_redis(run, directory):
 
 
 def assert_harmless(pid, load, watch):
-    """Watches for ten seconds; the server serves rightly before, meanwhile and after."""
+    """Watches for some seconds; the server serves rightly before, meanwhile and after."""
     health = Health(pid)
     load.assert_served()
     watching = watch(pid, "-e", "2s", "-i", "3s", "-d", SECONDS)

@@ -447,8 +447,10 @@ static void test_sampled_certainties(void **state)
 
 static void scribble(uint64_t *random, void *where, size_t size)
 {
-    for (size_t i = 0; i + 8 <= size; i += 8)
-        *(uint64_t *)((char *)where + i) = next_random(random);
+    for (size_t i = 0; i + 8 <= size; i += 8) {
+        const uint64_t noise = next_random(random);
+        memcpy((char *)where + i, &noise, sizeof(noise)); /* not every field is aligned to 8 */
+    }
 }
 
 static void scribble_all(uint64_t *random)
