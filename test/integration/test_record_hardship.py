@@ -97,13 +97,21 @@ def test_memory_stays_where_all_filter_system_calls(target, watch):
 
 
 @pytest.mark.parametrize("library", ("", "libjemalloc.so.2", "libtcmalloc_minimal.so.4"))
-def test_a_new_handler_is_called_as_ever(target, watch, library):
-    """Once, and what it throws comes through."""
+def test_a_new_handler_is_called_as_ever(target, started, library):
+    """Once, and what it throws comes through. (Set for an instant each millisecond: an attach at such
+    an instant is refused, and tried again.)"""
     path = f"/usr/lib/x86_64-linux-gnu/{library}"
     if not os.path.exists(path):
         pytest.skip(f"{library} is not installed")
     exhausted = target("new_handler", env={"LD_PRELOAD": path} if library else {})
-    watched = watch(exhausted.pid, "--engine=record", "-i", "1h")
+    for _ in range(20):
+        watched = harness.Watch(exhausted.pid, "--engine=record", "-i", "1h")
+        started.append(watched)
+        try:
+            watched.armed()
+            break
+        except AssertionError:
+            assert "has a new-handler" in watched.stderr()
     assert_working(exhausted)
     watched.detach()
     assert_working(exhausted)
