@@ -339,6 +339,9 @@ def foreign_mappings(pid):
             if mapping.inode == 0}
 
 
+EVERY_SIGNAL = "fffffffffffbfeff"  # but SIGKILL and SIGSTOP
+
+
 class Health:
     """What a process was like before it was watched, to be compared with afterwards."""
 
@@ -370,12 +373,14 @@ class Health:
         wait_until(self.same_signals, f"signal sets {self.signals}", 5)
 
     def settled_signal_sets(self):
-        """A thread that begins, or creates another, blocks nearly all signals for a moment."""
+        """A thread that begins, or creates another, blocks all signals for a moment, those of the C
+        library's own too, which programs cannot block."""
         def settled():
             sets = self.signal_sets()
             time.sleep(0.02)
-            return sets if sets == self.signal_sets() else None
-        return wait_until(settled, "signal sets that stay", 5)
+            beginning = any(blocked == EVERY_SIGNAL for blocked, _, _ in sets.values())
+            return sets if not beginning and sets == self.signal_sets() else None
+        return wait_until(settled, "signal sets that stay")
 
     def same_signals(self):
         now = self.signal_sets()
