@@ -2,6 +2,7 @@
 /* The table of allocator functions, and finding them in a module. */
 #include "leakwatch/probe/allocator.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "flow.h"
@@ -147,4 +148,14 @@ void lw_allocator_set_deinit(struct lw_allocator_set *set)
     lw_vector_for_each (site, &set->sites)
         lw_vector_deinit(&site->exits);
     lw_vector_deinit(&set->sites);
+}
+
+lw_error *lw_allocator_explain_none(pid_t pid)
+{
+    return lw_error_create(ENOENT,
+                           "process %d has no allocator that can be watched: no module exports "
+                           "malloc, calloc, realloc, free, posix_memalign, operator new or the "
+                           "like (a program with an allocator of its own, or a stripped static "
+                           "one, cannot be watched)",
+                           (int)pid);
 }

@@ -160,7 +160,6 @@ int record_check_locked(const struct record_engine *record);
 
 /* Opens what is read of the process; nothing of it is touched yet. */
 lw_error *record_open_process(struct record_engine *record);
-lw_error *record_no_allocator(pid_t pid);
 /* Everything that can be done before anybody is stopped. ENOTSUP: it is not possible here. */
 lw_error *record_prepare(struct record_engine *record);
 lw_error *record_create_breakpoints(struct record_engine *record);

@@ -366,16 +366,6 @@ lw_error *record_attach_new(struct record_engine *record)
     return error ? error : record_on_tracer_thread(record, record_arm, (void *)&arming);
 }
 
-lw_error *record_no_allocator(pid_t pid)
-{
-    return lw_error_create(ENOENT,
-                           "process %d has no allocator that can be watched: no module exports "
-                           "malloc, calloc, realloc, free, posix_memalign, operator new or the "
-                           "like (a program with an allocator of its own, or a stripped static "
-                           "one, cannot be watched)",
-                           (int)pid);
-}
-
 lw_error *record_open_process(struct record_engine *record)
 {
     pid_t pid = record->engine.attachment.pid;
@@ -438,7 +428,7 @@ lw_error *record_attach(struct record_engine *record, pid_t pid)
         lw_task_status_read(pid, pid, &status) == 0 && status.state == 'T';
     lw_error *error = record_open_process(record);
     if (!error && record->engine.attachment.sets.count == 0)
-        error = record_no_allocator(pid);
+        error = lw_allocator_explain_none(pid);
     if (!error)
         error = record_clear_leftovers(record);
     if (!error)

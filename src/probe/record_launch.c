@@ -72,7 +72,7 @@ static lw_error *await_allocator(struct record_engine *record, struct lw_thread 
     const uint64_t deadline = lw_clock_now() + LOAD_NS;
     struct lw_breakpoint *breakpoint;
     if (record->linker_entry == 0)
-        return record_no_allocator(record->engine.attachment.pid);
+        return lw_allocator_explain_none(record->engine.attachment.pid);
     int result = lw_breakpoint_plant(record->breakpoints, record->linker_entry, NULL, &breakpoint);
     if (result)
         return lw_error_create(ENOTSUP, "cannot follow the loading of libraries: %s",

@@ -47,16 +47,6 @@ static lw_error *open_process(struct trap_engine *trap, pid_t pid)
     return trap_find_allocators(trap);
 }
 
-static lw_error *no_allocator(pid_t pid)
-{
-    return lw_error_create(ENOENT,
-                           "process %d has no allocator that can be watched: no module exports "
-                           "malloc, calloc, realloc, free, posix_memalign, operator new or the "
-                           "like (a program with an allocator of its own, or a stripped static "
-                           "one, cannot be watched)",
-                           (int)pid);
-}
-
 static void init_tracer(struct trap_engine *trap, pid_t pid)
 {
     lw_tracer_init(&trap->tracer, pid, NULL);
@@ -108,7 +98,7 @@ static lw_error *trap_attach(struct lw_engine *engine, pid_t pid)
     engine->attachment.stopped = lw_task_status_read(pid, pid, &status) == 0 && status.state == 'T';
     lw_error *error = open_process(trap, pid);
     if (!error && engine->attachment.sets.count == 0)
-        error = no_allocator(pid);
+        error = lw_allocator_explain_none(pid);
     if (!error)
         error = lw_tracer_seize(&trap->tracer);
     return error ? error : arm(trap);
@@ -126,7 +116,7 @@ static lw_error *trap_launch(struct lw_engine *engine, char *const argv[], const
     if (!error)
         error = arm(trap);
     if (!error && !engine->armed && !trap->linker_watched)
-        error = no_allocator(trap->tracer.pid); /* nothing will be loaded later */
+        error = lw_allocator_explain_none(trap->tracer.pid); /* nothing will be loaded later */
     if (!error)
         lw_tracer_resume(trap->tracer.pid);
     return error;

@@ -6,7 +6,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
+#include "leakwatch/base/error.h"
 #include "leakwatch/base/vector.h"
 #include "leakwatch/target/module.h"
 
@@ -66,5 +68,8 @@ struct lw_allocator_set {
  */
 int lw_allocator_set_find(struct lw_allocator_set *set, const struct lw_module *module);
 void lw_allocator_set_deinit(struct lw_allocator_set *set);
+
+/* Why a process in which no set was found cannot be watched. Never NULL. */
+lw_error *lw_allocator_explain_none(pid_t pid);
 
 #endif
