@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "leakwatch/base/cleanup.h"
@@ -18,6 +19,8 @@ static const char *name_of(pid_t pid, struct lw_task_status *status)
 {
     return lw_task_status_read(pid, pid, status) == 0 ? status->name : "?";
 }
+
+#define GUARDIAN_TRIES 500 /* of 20 ms */
 
 static lw_error *refuse_unreadable(pid_t pid, int code)
 {
@@ -113,6 +116,37 @@ static lw_error *check_executable(pid_t pid, const struct lw_task_status *status
     return NULL;
 }
 
+/* Is the tracer a guardian, and not we ourselves? */
+static bool is_guardian(pid_t tracer)
+{
+    struct lw_task_status status;
+    return tracer != 0 && lw_task_status_read(tracer, tracer, &status) == 0 &&
+           status.tgid != getpid() && strcmp(status.name, LW_GUARDIAN_NAME) == 0;
+}
+
+static void sleep_a_moment(void)
+{
+    nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+}
+
+void lw_process_await_guardian(pid_t pid, pid_t tid)
+{
+    struct lw_task_status status;
+    for (int i = 0; i < GUARDIAN_TRIES && lw_task_status_read(pid, tid, &status) == 0 &&
+                    is_guardian(status.tracer);
+         i++)
+        sleep_a_moment();
+}
+
+/* The same for all threads; who traces the process then, or 0. */
+static pid_t await_guardian(pid_t pid)
+{
+    pid_t tracer = 0;
+    for (int i = 0; i < GUARDIAN_TRIES && is_guardian(tracer = find_tracer(pid)); i++)
+        sleep_a_moment();
+    return tracer;
+}
+
 lw_error *lw_process_check(pid_t pid)
 {
     struct lw_task_status status;
@@ -133,7 +167,7 @@ lw_error *lw_process_check(pid_t pid)
                                (int)pid, status.name);
     if (lw_task_has_ended(&status))
         return refuse_dead(pid, &status);
-    pid_t tracer = find_tracer(pid);
+    pid_t tracer = await_guardian(pid);
     if (tracer != 0)
         return refuse_traced(pid, &status, tracer);
     if (lw_process_shares_memory(pid, status.ppid) == 1)

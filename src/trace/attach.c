@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "leakwatch/base/cleanup.h"
@@ -38,6 +39,40 @@ void lw_tracer_deinit(struct lw_tracer *tracer)
     lw_map_deinit(&tracer->by_tid);
 }
 
+struct life {
+    void *(*body)(void *);
+    void *argument;
+    pid_t tid;
+};
+
+static void *live(void *argument)
+{
+    struct life *life = argument;
+    life->tid = gettid();
+    return life->body(life->argument);
+}
+
+/* A thread can be joined a moment before the kernel lets its tracees go. */
+static void await_end(pid_t tid)
+{
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/self/task/%d", (int)tid);
+    for (int i = 0; i < 2000 && access(path, F_OK) == 0; i++)
+        nanosleep(&(struct timespec){.tv_nsec = (long)LW_NS_PER_MS}, NULL);
+}
+
+int lw_tracer_run(void *(*body)(void *), void *argument)
+{
+    struct life life = {.body = body, .argument = argument};
+    pthread_t thread;
+    int error = pthread_create(&thread, NULL, live, &life);
+    if (error)
+        return -error;
+    pthread_join(thread, NULL);
+    await_end(life.tid);
+    return 0;
+}
+
 struct lw_thread *lw_tracer_thread(const struct lw_tracer *tracer, pid_t tid)
 {
     uint64_t value;
@@ -63,6 +98,10 @@ static int seize_thread(struct lw_tracer *tracer, pid_t tid, lw_error **error)
     thread->blocks_sigtrap =
         (status.signals_blocked & LW_SIGTRAP_BIT) && !(status.signals_blocked & SIGCANCEL_BIT);
     int result = lw_ptrace_seize(tid);
+    if (result == -EPERM) {
+        lw_process_await_guardian(tracer->pid, tid);
+        result = lw_ptrace_seize(tid);
+    }
     if (result == 0)
         return 1;
     lw_threads_remove(tracer, thread);

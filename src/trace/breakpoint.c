@@ -1,31 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The breakpoint table. */
-#include "leakwatch/trace/breakpoint.h"
+#include "breakpoint_table.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
-
-#include "leakwatch/arch/instruction.h"
-#include "leakwatch/arch/page.h"
-#include "leakwatch/base/cleanup.h"
-#include "leakwatch/base/map.h"
-#include "leakwatch/base/vector.h"
-#include "padding.h"
-
-struct lw_displacement {
-    uint32_t module; /* 0: code that belongs to none */
-    uint8_t original[LW_BREAKPOINT_WINDOW];
-    unsigned size; /* of `original`; above LW_BREAKPOINT_SIZE when it may be replaced as a whole */
-    struct lw_displaced code;
-};
-
-struct lw_breakpoint_table {
-    struct lw_memory *memory;
-    struct lw_module_table *modules;
-    LW_VECTOR(struct lw_breakpoint *) sorted; /* by address */
-    struct lw_map rewinds;                    /* every pc in a copy -> its breakpoint */
-    struct lw_padding_list paddings;
-};
 
 struct lw_breakpoint_table *lw_breakpoint_table_create(struct lw_memory *memory,
                                                        struct lw_module_table *modules)
@@ -38,7 +17,7 @@ struct lw_breakpoint_table *lw_breakpoint_table_create(struct lw_memory *memory,
     return table;
 }
 
-static void destroy_breakpoint(struct lw_breakpoint *breakpoint)
+void lw_breakpoint_free(struct lw_breakpoint *breakpoint)
 {
     if (breakpoint)
         free(breakpoint->displacement);
@@ -50,10 +29,11 @@ void lw_breakpoint_table_destroy(struct lw_breakpoint_table *table)
     if (!table)
         return;
     lw_vector_for_each (item, &table->sorted)
-        destroy_breakpoint(*item);
+        lw_breakpoint_free(*item);
     lw_vector_deinit(&table->sorted);
     lw_map_deinit(&table->rewinds);
     lw_padding_list_deinit(&table->paddings);
+    free(table->guard.pairs);
     free(table);
 }
 
@@ -132,6 +112,18 @@ static int read_instruction(struct lw_breakpoint_table *table, uint64_t address,
     return 0;
 }
 
+int lw_breakpoint_enter_copy(struct lw_breakpoint_table *table, struct lw_breakpoint *breakpoint)
+{
+    const struct lw_displaced *code = &breakpoint->displacement->code;
+    int error = 0;
+    for (unsigned i = 0; !error && i < code->rewind_count; i++) {
+        error = lw_map_set(&table->rewinds, breakpoint->copy + code->rewind[i].offset,
+                           (uintptr_t)breakpoint);
+        breakpoint->is_short |= code->rewind[i].address == breakpoint->address + LW_BREAKPOINT_SIZE;
+    }
+    return error;
+}
+
 /* Gives the copy a place in this padding, when it fits and is in reach. */
 static int place_copy(struct lw_breakpoint_table *table, struct lw_padding *padding,
                       struct lw_breakpoint *breakpoint, const uint8_t *bytes, size_t size)
@@ -144,16 +136,12 @@ static int place_copy(struct lw_breakpoint_table *table, struct lw_padding *padd
     if (to + code->size > padding->end)
         return -ENOSPC;
     error = lw_padding_open(padding, table->modules, table->memory);
+    breakpoint->copy = to;
+    if (!error)
+        error = lw_guard_note(table, breakpoint);
     if (!error)
         error = lw_padding_write(padding, table->memory, code->code, code->size);
-    breakpoint->copy = to;
-    for (unsigned i = 0; !error && i < code->rewind_count; i++)
-        error = lw_map_set(&table->rewinds, to + code->rewind[i].offset, (uintptr_t)breakpoint);
-    if (error)
-        return error;
-    for (unsigned i = 0; i < code->rewind_count; i++)
-        breakpoint->is_short |= code->rewind[i].address == breakpoint->address + LW_BREAKPOINT_SIZE;
-    return 0;
+    return error ? error : lw_breakpoint_enter_copy(table, breakpoint);
 }
 
 static int find_room(struct lw_breakpoint_table *table, struct lw_breakpoint *breakpoint,
@@ -178,7 +166,7 @@ static int find_room(struct lw_breakpoint_table *table, struct lw_breakpoint *br
     return reason;
 }
 
-static int insert_sorted(struct lw_breakpoint_table *table, struct lw_breakpoint *breakpoint)
+int lw_breakpoint_enter(struct lw_breakpoint_table *table, struct lw_breakpoint *breakpoint)
 {
     int error = lw_vector_push(&table->sorted, breakpoint);
     if (error)
@@ -196,10 +184,11 @@ static void forget(struct lw_breakpoint_table *table, struct lw_breakpoint *brea
     const struct lw_displaced *code = &breakpoint->displacement->code;
     for (unsigned i = 0; i < code->rewind_count; i++)
         lw_map_remove(&table->rewinds, breakpoint->copy + code->rewind[i].offset, NULL);
-    destroy_breakpoint(breakpoint);
+    lw_guard_drop(table, breakpoint);
+    lw_breakpoint_free(breakpoint);
 }
 
-static struct lw_breakpoint *allocate_breakpoint(uint64_t address, uint32_t module)
+struct lw_breakpoint *lw_breakpoint_allocate(uint64_t address, uint32_t module)
 {
     struct lw_breakpoint *breakpoint = calloc(1, sizeof(*breakpoint));
     struct lw_displacement *displacement = calloc(1, sizeof(*displacement));
@@ -222,14 +211,14 @@ static int create_breakpoint(struct lw_breakpoint_table *table, uint64_t address
     int error = read_instruction(table, address, bytes, &size);
     if (error)
         return error;
-    struct lw_breakpoint *breakpoint = allocate_breakpoint(address, module_at(table, address));
+    struct lw_breakpoint *breakpoint = lw_breakpoint_allocate(address, module_at(table, address));
     if (!breakpoint)
         return -ENOMEM;
     memcpy(breakpoint->displacement->original, bytes, LW_BREAKPOINT_SIZE);
     breakpoint->displacement->size = LW_BREAKPOINT_SIZE;
     error = find_room(table, breakpoint, bytes, size);
     if (!error)
-        error = insert_sorted(table, breakpoint);
+        error = lw_breakpoint_enter(table, breakpoint);
     if (error)
         forget(table, breakpoint);
     else
@@ -271,13 +260,13 @@ static int create_diverted(struct lw_breakpoint_table *table, uint64_t address,
         return error;
     if (memcmp(bytes, expected, expected_size) != 0 || lw_breakpoint_find(table, address))
         return -EBUSY;
-    struct lw_breakpoint *created = allocate_breakpoint(address, module_at(table, address));
+    struct lw_breakpoint *created = lw_breakpoint_allocate(address, module_at(table, address));
     if (!created)
         return -ENOMEM;
     created->copy = copy;
-    error = insert_sorted(table, created);
+    error = lw_breakpoint_enter(table, created);
     if (error)
-        destroy_breakpoint(created);
+        lw_breakpoint_free(created);
     else
         *breakpoint = created;
     return error;
@@ -432,11 +421,14 @@ int lw_breakpoint_table_lift_all(struct lw_breakpoint_table *table)
     return result ? result : lifted;
 }
 
-static int restore_paddings(const struct lw_breakpoint_table *table, struct lw_memory *memory)
+/* `kept`: an address in a padding that stays as it is, or 0. */
+static int restore_paddings(const struct lw_breakpoint_table *table, struct lw_memory *memory,
+                            uint64_t kept)
 {
     int result = 0;
     lw_vector_for_each (padding, &table->paddings.list) {
-        int error = lw_padding_restore(padding, memory);
+        bool stays = padding->start <= kept && kept < padding->end;
+        int error = stays ? 0 : lw_padding_restore(padding, memory);
         if (error)
             result = error;
     }
@@ -445,77 +437,18 @@ static int restore_paddings(const struct lw_breakpoint_table *table, struct lw_m
 
 int lw_breakpoint_table_restore_padding(struct lw_breakpoint_table *table)
 {
-    return restore_paddings(table, table->memory);
+    /* A guard that could not be taken out is where a SIGTRAP still goes. */
+    return restore_paddings(table, table->memory, table->guard.installed ? table->guard.place : 0);
 }
 
 /* What was planted when the copy was made may have been lifted since, so its own bytes decide. */
 int lw_breakpoint_table_clean_copy(const struct lw_breakpoint_table *table, struct lw_memory *child)
 {
-    int result = restore_paddings(table, child);
+    int result = restore_paddings(table, child, 0);
     lw_vector_for_each (item, &table->sorted) {
         int error = restore_byte(*item, child);
         if (error)
             result = error;
     }
     return result;
-}
-
-/* Compares the page of code that holds the address with the file, or what of it the segment has. */
-static bool verify_page(const struct lw_breakpoint_table *table, uint64_t address, size_t *bytes)
-{
-    const struct lw_module *module = lw_module_table_find(table->modules, address);
-    if (!module || !module->image)
-        return true; /* no file to compare with: code made at run time, or unmapped since */
-    uint8_t in_file[LW_PAGE_SIZE], in_memory[LW_PAGE_SIZE];
-    uint64_t start = address & ~(LW_PAGE_SIZE - 1);
-    size_t size = lw_elf_image_read(module->image, start - module->bias, in_file, sizeof(in_file));
-    if (size == 0 || lw_memory_read_all(table->memory, start, in_memory, size) != 0)
-        return false;
-    *bytes += size;
-    return memcmp(in_file, in_memory, size) == 0;
-}
-
-static bool verify_padding(const struct lw_breakpoint_table *table,
-                           const struct lw_padding *padding, size_t *bytes)
-{
-    size_t size = padding->end - padding->start;
-    lw_auto_free uint8_t *in_file = malloc(size);
-    lw_auto_free uint8_t *in_memory = malloc(size);
-    if (!in_file || !in_memory || lw_padding_read_file(padding, table->modules, in_file) != 0 ||
-        lw_memory_read_all(table->memory, padding->start, in_memory, size) != 0)
-        return false;
-    *bytes += size;
-    return memcmp(in_file, in_memory, size) == 0;
-}
-
-static bool verify_all(const struct lw_breakpoint_table *table, size_t *bytes)
-{
-    bool equal = true;
-    uint64_t last_page = UINT64_MAX;
-    *bytes = 0;
-    lw_vector_for_each (item, &table->sorted) {
-        uint64_t page = (*item)->address / LW_PAGE_SIZE;
-        if (page != last_page)
-            equal &= verify_page(table, (*item)->address, bytes);
-        last_page = page;
-    }
-    lw_vector_for_each (padding, &table->paddings.list)
-        if (padding->original && module_at(table, padding->start) == padding->module)
-            equal &= verify_padding(table, padding, bytes);
-    return equal;
-}
-
-bool lw_breakpoint_table_verify(const struct lw_breakpoint_table *table, size_t *bytes)
-{
-    size_t compared = 0;
-    bool equal = false;
-    /* The process runs: a library that it closes at this moment seems to differ, but not for long.
-     */
-    for (int tries = 0; tries < 10 && !equal; tries++) {
-        (void)lw_module_table_refresh(table->modules, NULL);
-        equal = verify_all(table, &compared);
-    }
-    if (bytes)
-        *bytes = compared;
-    return equal;
 }

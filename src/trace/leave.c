@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include "leakwatch/base/clock.h"
-#include "leakwatch/base/log.h"
 #include "leakwatch/target/process.h"
 #include "threads.h"
 
@@ -73,10 +72,7 @@ static void settle_all(struct lw_tracer *tracer)
         if (stop.kind != LW_STOP_NONE)
             settle(tracer, &stop);
         if (lw_clock_now() >= warn_at) {
-            lw_warn(
-                "waiting for %zu threads of process %d that do not stop (frozen, or stuck in the "
-                "kernel): they cannot be released safely yet",
-                lw_threads_count_awaited(tracer), (int)tracer->pid);
+            lw_threads_warn_of_stuck(tracer);
             warn_at = LW_NEVER;
         }
     }

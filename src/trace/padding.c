@@ -109,8 +109,9 @@ int lw_padding_read_file(const struct lw_padding *padding, struct lw_module_tabl
     return n < 0 ? -errno : 0;
 }
 
-int lw_padding_open(struct lw_padding *padding, struct lw_module_table *modules,
-                    struct lw_memory *memory)
+/* Reads both versions; `must_equal`: else -EBUSY. */
+static int open_padding(struct lw_padding *padding, struct lw_module_table *modules,
+                        struct lw_memory *memory, bool must_equal)
 {
     if (padding->original)
         return 0;
@@ -124,11 +125,26 @@ int lw_padding_open(struct lw_padding *padding, struct lw_module_table *modules,
         error = lw_padding_read_file(padding, modules, in_file);
     if (error)
         return error;
-    if (memcmp(in_memory, in_file, size) != 0)
+    if (must_equal && memcmp(in_memory, in_file, size) != 0)
         return -EBUSY;
-    padding->original = lw_take_pointer(in_memory);
-    padding->ours = lw_take_pointer(in_file);
+    padding->original = lw_take_pointer(in_file);
+    padding->ours = lw_take_pointer(in_memory);
     return 0;
+}
+
+int lw_padding_open(struct lw_padding *padding, struct lw_module_table *modules,
+                    struct lw_memory *memory)
+{
+    return open_padding(padding, modules, memory, true);
+}
+
+int lw_padding_adopt(struct lw_padding *padding, struct lw_module_table *modules,
+                     struct lw_memory *memory)
+{
+    int error = open_padding(padding, modules, memory, false);
+    if (!error)
+        padding->used = padding->end - padding->start;
+    return error;
 }
 
 int lw_padding_write(struct lw_padding *padding, struct lw_memory *memory, const void *bytes,

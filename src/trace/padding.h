@@ -40,6 +40,10 @@ void lw_padding_list_deinit(struct lw_padding_list *paddings);
 int lw_padding_open(struct lw_padding *padding, struct lw_module_table *modules,
                     struct lw_memory *memory);
 
+/* The same for one that another leakwatch has written to: all of it is taken for ours. */
+int lw_padding_adopt(struct lw_padding *padding, struct lw_module_table *modules,
+                     struct lw_memory *memory);
+
 /* Takes `size` bytes from the padding and fills them. -ENOSPC when they do not fit. */
 int lw_padding_write(struct lw_padding *padding, struct lw_memory *memory, const void *bytes,
                      size_t size);

@@ -39,6 +39,7 @@ struct lw_remote_call {
                                PTRACE_EVENT_STOP), or LW_STOP_SYSCALL at the end of a call */
     bool is_gone;
     bool stopped_by_us; /* and not by a stop signal: an -EINTR is our doing */
+    bool is_alone;      /* all other stops are left to others, and it stays stopped */
 
     struct lw_registers registers;
     uint64_t mask;
@@ -188,6 +189,8 @@ static int give_back(struct lw_remote_call *call)
     if (!error)
         error = lw_registers_write(call->tid, &call->registers);
     remove_way_back(call);
+    if (call->is_alone)
+        return error;
     struct lw_thread *thread = lw_tracer_thread(call->tracer, call->tid);
     if (error || !thread)
         return -ESRCH;
@@ -202,6 +205,25 @@ static int give_back(struct lw_remote_call *call)
     return 0;
 }
 
+/* The thread stands in a PTRACE_EVENT_STOP; 0, or an error and it is given back. */
+static int begin_at_stop(struct lw_remote_call *call, const struct lw_stop *stop)
+{
+    call->tid = stop->tid;
+    call->stop = stop->kind;
+    call->stopped_by_us = stop->kind == LW_STOP_TRAP;
+    int error = read_state(call);
+    if (error)
+        return error;
+    error = check_instruction(call);
+    if (!error)
+        error = lay_way_back(call);
+    if (!error)
+        error = write_mask(call, UINT64_MAX);
+    if (error)
+        give_back(call);
+    return error;
+}
+
 int lw_remote_call_begin(struct lw_tracer *tracer, const struct lw_remote_code *code,
                          struct lw_remote_call **call)
 {
@@ -211,27 +233,30 @@ int lw_remote_call_begin(struct lw_tracer *tracer, const struct lw_remote_code *
         return -ENOMEM;
     *new = (struct lw_remote_call){.tracer = tracer, .code = *code};
     int error = lw_threads_borrow(tracer, &stop, &new->since_ns);
-    if (!error) {
-        new->tid = stop.tid;
-        new->stop = stop.kind;
-        new->stopped_by_us = stop.kind == LW_STOP_TRAP;
-        error = read_state(new);
-        if (!error) {
-            error = check_instruction(new);
-            if (!error)
-                error = lay_way_back(new);
-            if (!error)
-                error = write_mask(new, UINT64_MAX);
-            if (error)
-                give_back(new);
-        }
-    }
+    if (!error)
+        error = begin_at_stop(new, &stop);
     if (!error) {
         *call = new;
         return 0;
     }
     free(new);
     lw_tracer_wake(tracer); /* a wake-up may have been taken for one of our stops */
+    return error;
+}
+
+int lw_remote_call_begin_alone(struct lw_tracer *tracer, const struct lw_remote_code *code,
+                               const struct lw_stop *stop, struct lw_remote_call **call)
+{
+    struct lw_remote_call *new = calloc(1, sizeof(*new));
+    if (!new)
+        return -ENOMEM;
+    *new = (struct lw_remote_call){
+        .tracer = tracer, .code = *code, .is_alone = true, .since_ns = lw_clock_now()};
+    int error = begin_at_stop(new, stop);
+    if (!error)
+        *call = new;
+    else
+        free(new);
     return error;
 }
 
@@ -243,7 +268,8 @@ static int await_stop(struct lw_remote_call *call, struct lw_stop *stop)
 {
     uint64_t warn_at = lw_clock_now() + WARN_NS;
     for (;;) {
-        *stop = lw_tracer_next(call->tracer, warn_at);
+        *stop = call->is_alone ? lw_wait_for(call->tid, warn_at)
+                               : lw_tracer_next(call->tracer, warn_at);
         if (stop->kind == LW_STOP_NONE) {
             if (lw_clock_now() < warn_at)
                 continue;
@@ -257,7 +283,7 @@ static int await_stop(struct lw_remote_call *call, struct lw_stop *stop)
                       stop->kind == LW_STOP_EXEC;
         if (stop->tid == call->tid && !is_end)
             return 0;
-        int error = lw_threads_settle(call->tracer, stop);
+        int error = call->is_alone ? -ESRCH : lw_threads_settle(call->tracer, stop);
         if (error || stop->tid == call->tid)
             return -ESRCH;
     }
@@ -389,6 +415,11 @@ const struct lw_registers *lw_remote_call_registers(const struct lw_remote_call 
     return &call->registers;
 }
 
+const struct lw_remote_code *lw_remote_call_code(const struct lw_remote_call *call)
+{
+    return &call->code;
+}
+
 /* ---- The end ---- */
 
 int lw_remote_call_end(struct lw_remote_call *call, uint64_t *pause_ns)
@@ -409,85 +440,4 @@ int lw_remote_call_end(struct lw_remote_call *call, uint64_t *pause_ns)
     lw_tracer_wake(call->tracer); /* a wake-up may have been taken for one of our stops */
     free(call);
     return error;
-}
-
-/* ---- The code ---- */
-
-static uint64_t find_in_segment(const struct lw_elf_image *image,
-                                const struct lw_elf_segment *segment, const uint8_t *code,
-                                size_t length)
-{
-    uint8_t bytes[LW_PAGE_SIZE];
-    for (uint64_t offset = 0; offset + length <= segment->file_size;
-         offset += sizeof(bytes) - (length - 1)) {
-        size_t wanted = segment->file_size - offset;
-        if (wanted > sizeof(bytes))
-            wanted = sizeof(bytes);
-        size_t size = lw_elf_image_read(image, segment->address + offset, bytes, wanted);
-        const uint8_t *found = memmem(bytes, size, code, length);
-        if (found)
-            return segment->address + offset + (uint64_t)(found - bytes);
-    }
-    return 0;
-}
-
-static uint64_t find_in_module(const struct lw_module *module, const uint8_t *code, size_t length)
-{
-    size_t count;
-    const struct lw_elf_segment *segments = lw_elf_image_segments(module->image, &count);
-    for (size_t i = 0; i < count; i++) {
-        if (!segments[i].executable || segments[i].writable)
-            continue;
-        uint64_t address = find_in_segment(module->image, &segments[i], code, length);
-        if (address != 0)
-            return module->bias + address;
-    }
-    return 0;
-}
-
-/* The vdso and the C library are there until the process ends; others may be closed. */
-static int preference(const struct lw_module *module)
-{
-    struct lw_elf_symbol symbol;
-    if (module->is_vdso)
-        return 0;
-    bool is_libc = lw_elf_image_find_symbols(module->image, "__libc_start_main", &symbol, 1) > 0;
-    return is_libc || module->is_executable ? 1 : 2;
-}
-
-static uint64_t find(struct lw_module_table *modules, const uint8_t *code, size_t length)
-{
-    size_t count = lw_module_table_count(modules);
-    for (int wanted = 0; wanted <= 2; wanted++) {
-        for (uint32_t id = 1; id <= count; id++) {
-            const struct lw_module *module = lw_module_table_get(modules, id);
-            if (!module->loaded || !module->image || preference(module) != wanted)
-                continue;
-            uint64_t address = find_in_module(module, code, length);
-            if (address != 0)
-                return address;
-        }
-    }
-    return 0;
-}
-
-int lw_remote_code_find(struct lw_remote_code *code, struct lw_module_table *modules)
-{
-    code->sigreturn = find(modules, lw_sigreturn_code, LW_SIGRETURN_SIZE);
-    code->call =
-        code->sigreturn ? find(modules, lw_call_and_return_code, LW_CALL_AND_RETURN_SIZE) : 0;
-    if (code->call == 0) {
-        code->sigreturn = 0;
-        code->call = find(modules, lw_syscall_instruction, LW_SYSCALL_SIZE);
-    }
-    return code->call ? 0 : -ENOENT;
-}
-
-bool lw_remote_call_is_under_way(const struct lw_remote_code *code, struct lw_memory *memory,
-                                 const struct lw_registers *registers)
-{
-    uint64_t pc = lw_registers_pc(registers), back;
-    return code->sigreturn != 0 && (pc == code->call || pc == code->call + LW_SYSCALL_SIZE) &&
-           lw_memory_read_all(memory, lw_registers_sp(registers), &back, sizeof(back)) == 0 &&
-           back == code->sigreturn;
 }

@@ -169,8 +169,9 @@ void lw_threads_clean(const struct lw_tracer *tracer, pid_t tid)
 
 /* A new tracee that is a process of its own, with a copy of the target's memory, is cleaned and let
  * go. False when it is a thread of the target, or shares its memory. */
-static bool release_child(struct lw_tracer *tracer, pid_t tid, bool *foreign)
+static bool release_child(struct lw_tracer *tracer, const struct lw_stop *stop, bool *foreign)
 {
+    const pid_t tid = stop->tid;
     struct lw_task_status status;
     *foreign = false;
     if (lw_task_status_read(tid, tid, &status) != 0 || status.tgid == tracer->pid)
@@ -183,6 +184,7 @@ static bool release_child(struct lw_tracer *tracer, pid_t tid, bool *foreign)
         *foreign = true;
         return false;
     }
+    lw_guard_leave_child(tracer, stop);
     lw_threads_clean(tracer, tid);
     lw_ptrace_detach(tid, 0);
     return true;
@@ -194,7 +196,7 @@ struct lw_thread *lw_threads_at_stop(struct lw_tracer *tracer, const struct lw_s
     if (thread && !thread->newborn)
         return thread;
     bool foreign;
-    bool released = release_child(tracer, stop->tid, &foreign);
+    bool released = release_child(tracer, stop, &foreign);
     if (released && thread)
         lw_threads_remove(tracer, thread);
     if (released)
@@ -208,4 +210,11 @@ struct lw_thread *lw_threads_at_stop(struct lw_tracer *tracer, const struct lw_s
     thread->newborn = false;
     thread->foreign = foreign;
     return thread;
+}
+
+void lw_threads_warn_of_stuck(const struct lw_tracer *tracer)
+{
+    lw_warn("waiting for %zu threads of process %d that do not stop (frozen, or stuck in the "
+            "kernel): they cannot be released safely yet",
+            lw_threads_count_awaited(tracer), (int)tracer->pid);
 }

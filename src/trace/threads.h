@@ -47,6 +47,8 @@ void lw_threads_let_others_take_signals(const struct lw_tracer *tracer, pid_t ti
  * what is known of its creator. */
 void lw_threads_expect_child(struct lw_tracer *tracer, const struct lw_thread *creator);
 
+/* Gives a forked process, at its first stop, its own SIGTRAP back, if there is a guard. */
+void lw_guard_leave_child(struct lw_tracer *tracer, const struct lw_stop *stop);
 /* Takes our bytes out of the memory of another process, if they are there. */
 void lw_threads_clean(const struct lw_tracer *tracer, pid_t tid);
 
@@ -62,6 +64,8 @@ struct lw_thread *lw_threads_at_stop(struct lw_tracer *tracer, const struct lw_s
 size_t lw_threads_interrupt_running(struct lw_tracer *tracer);
 /* The threads whose stops are still to come: interrupted or newborn. */
 size_t lw_threads_count_awaited(const struct lw_tracer *tracer);
+/* Tells that they do not stop. */
+void lw_threads_warn_of_stuck(const struct lw_tracer *tracer);
 /* A SIGTRAP is about to be reported for this thread. */
 bool lw_threads_has_trap_pending(pid_t tid);
 
@@ -79,6 +83,8 @@ int lw_threads_borrow(struct lw_tracer *tracer, struct lw_stop *stop, uint64_t *
  */
 int lw_threads_settle(struct lw_tracer *tracer, const struct lw_stop *stop);
 
+/* The next stop of this thread, or LW_STOP_NONE at the deadline; no other is looked at. */
+struct lw_stop lw_wait_for(pid_t tid, uint64_t deadline);
 /* One look at what has happened, without waiting; LW_STOP_NONE when nothing has. */
 struct lw_stop lw_wait_poll(struct lw_tracer *tracer);
 

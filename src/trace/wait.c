@@ -130,3 +130,14 @@ void lw_tracer_wake(struct lw_tracer *tracer)
     atomic_store_explicit(&tracer->woken, true, memory_order_release);
     pthread_kill(tracer->self, SIGCHLD);
 }
+
+struct lw_stop lw_wait_for(pid_t tid, uint64_t deadline)
+{
+    for (uint64_t start = lw_clock_now(), now = start;; now = lw_clock_now()) {
+        struct lw_stop stop = poll_id(P_PID, (id_t)tid);
+        if (stop.kind != LW_STOP_NONE || now >= deadline)
+            return stop;
+        if (now - start > SPIN_NS)
+            nanosleep(&(struct timespec){.tv_nsec = 50 * (long)LW_NS_PER_US}, NULL);
+    }
+}

@@ -62,6 +62,12 @@ int lw_process_shares_memory(pid_t a, pid_t b);
  */
 int lw_process_exit_status(int pid_fd, pid_t pid, int *status);
 
+/* The name of the process that clears up after a leakwatch that was killed
+ * (leakwatch/probe/guardian.h). */
+#define LW_GUARDIAN_NAME "leakwatch-guard"
+/* Waits, for some seconds at most, while such a one traces the thread. */
+void lw_process_await_guardian(pid_t pid, pid_t tid);
+
 /*
  * Refuses, before anything is touched, what cannot be watched: no such process, a thread id that is
  * not a process (names the process it belongs to and says to watch that), ourselves, a kernel

@@ -39,6 +39,12 @@ struct lw_remote_code {
 int lw_remote_call_begin(struct lw_tracer *tracer, const struct lw_remote_code *code,
                          struct lw_remote_call **call);
 
+/* The same by a thread that stands in a PTRACE_EVENT_STOP (LW_STOP_TRAP, LW_STOP_GROUP) and is not,
+ * or not yet, one of the target's. Nobody else's stops are looked at, and in the end it stands
+ * there as before. */
+int lw_remote_call_begin_alone(struct lw_tracer *tracer, const struct lw_remote_code *code,
+                               const struct lw_stop *stop, struct lw_remote_call **call);
+
 /* Makes one system call: 0 and *result (a negative errno of the target's on failure), or an error
  * as above. */
 int lw_remote_call_make(struct lw_remote_call *call, long number, const uint64_t arguments[6],
@@ -54,6 +60,7 @@ int lw_remote_call_store(struct lw_remote_call *call, struct lw_memory *memory, 
 /* Who was borrowed, and its own registers. */
 pid_t lw_remote_call_thread(const struct lw_remote_call *call);
 const struct lw_registers *lw_remote_call_registers(const struct lw_remote_call *call);
+const struct lw_remote_code *lw_remote_call_code(const struct lw_remote_call *call);
 
 /* Gives the thread back, running or stopped as before, and frees `call`, also on errors. *pause_ns
  * (may be NULL): for how long it was held. 0, or -ESRCH as above. */

@@ -101,6 +101,10 @@ struct lw_stop lw_tracer_next(struct lw_tracer *tracer, uint64_t deadline);
 /* Makes lw_tracer_next return at once. From any thread. */
 void lw_tracer_wake(struct lw_tracer *tracer);
 
+/* Runs a tracer's whole life on a thread of its own, and returns when its tracees are free. 0, or a
+ * negative errno when there is no such thread. */
+int lw_tracer_run(void *(*life)(void *), void *argument);
+
 /* NULL when the thread is not (yet) known. */
 struct lw_thread *lw_tracer_thread(const struct lw_tracer *tracer, pid_t tid);
 

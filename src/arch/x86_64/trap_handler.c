@@ -18,9 +18,12 @@ struct lw_signal_action lw_trap_handler_action(uint64_t address,
         .flags = SA_SIGINFO | SA_RESTORER | SA_NODEFER,
         .restorer = address + LW_TRAP_HANDLER_RETURN,
     };
-    if (previous->handler > 1) /* a function: the handler blocks for it what it wants blocked */
+    if (previous->handler > 1) { /* a function: the handler blocks for it what it wants blocked */
         action.flags |= previous->flags & ~(uint64_t)SA_RESETHAND;
-    else /* SIG_DFL, SIG_IGN: it is as if no signal had come */
+        if (previous->flags & SA_RESTORER) /* it may return when we are gone */
+            action.restorer = previous->restorer;
+    }
+    if (previous->handler <= 1) /* SIG_DFL, SIG_IGN: it is as if no signal had come */
         action.flags |= SA_ONSTACK | SA_RESTART;
     return action;
 }
