@@ -20,3 +20,8 @@ lw_engine_create *const *lw_engine_choice_list(enum lw_engine_choice choice)
         return any;
     }
 }
+
+lw_error *lw_engine_choice_clear(pid_t pid)
+{
+    return lw_engine_clear_leftovers(pid);
+}

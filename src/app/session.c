@@ -24,6 +24,7 @@
 
 struct session {
     const struct lw_options *options;
+    struct lw_guardian *guardian;
     struct lw_watch *watch;
     struct lw_symbolizer *symbolizer;
     struct lw_report_builder *builder;
@@ -446,6 +447,9 @@ static lw_error *start(struct session *session)
         error = take_signals(session);
     if (error)
         return error;
+    session->guardian = lw_guardian_start(lw_engine_choice_clear);
+    if (!options->command)
+        lw_guardian_watch(session->guardian, options->pid);
     const struct lw_engine_options engine_options = {
         .expire_ns = options->expire_ns,
         .depth = options->depth,
@@ -454,6 +458,7 @@ static lw_error *start(struct session *session)
         .sample_bytes = options->sample_bytes,
         .sample_auto = options->sample_auto,
         .max_overhead = options->max_overhead,
+        .guardian = session->guardian,
     };
     session->watch = lw_watch_start(lw_engine_choice_list(options->engine), &engine_options,
                                     options->pid, options->command, &session->original_mask);
@@ -480,6 +485,7 @@ int lw_session_run(const struct lw_options *options)
     lw_report_builder_destroy(session.builder);
     lw_symbolizer_destroy(session.symbolizer);
     lw_watch_destroy(session.watch);
+    lw_guardian_end(session.guardian);
     if (session.signals >= 0)
         close(session.signals);
     return session.exit_code;

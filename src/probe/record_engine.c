@@ -4,7 +4,6 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,11 +50,9 @@ lw_error *record_on_tracer_thread(struct record_engine *record,
                                   void *argument)
 {
     struct tracer_work work = {.record = record, .function = function, .argument = argument};
-    pthread_t thread;
-    int error = pthread_create(&thread, NULL, run_work, &work);
+    int error = lw_tracer_run(run_work, &work);
     if (error)
-        return lw_error_create(error, "cannot start a thread: %s", strerror(error));
-    pthread_join(thread, NULL);
+        return lw_error_create(-error, "cannot start a thread: %s", strerror(-error));
     return work.error;
 }
 

@@ -96,6 +96,7 @@ static lw_error *begin_launch(struct record_engine *record, const struct record_
         return error;
     const pid_t pid = record->tracer->pid;
     record->engine.attachment.pid = record->child = pid;
+    lw_guardian_watch(record->engine.options.guardian, pid);
     error = record_open_process(record);
     if (!error)
         error = record_create_breakpoints(record);

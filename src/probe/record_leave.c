@@ -9,6 +9,7 @@
 #include "leakwatch/base/clock.h"
 #include "leakwatch/base/log.h"
 #include "leakwatch/target/process.h"
+#include "leakwatch/trace/leftovers.h"
 #include "leakwatch/trace/visit.h"
 #include "leakwatch/unwind/unwinder.h"
 #include "record.h"
@@ -150,33 +151,14 @@ static void switch_off(struct record_engine *record)
                           sizeof(mode));
 }
 
-struct call_search {
-    struct record_engine *record;
-    struct lw_remote_code code;
-};
-
-static enum lw_visit_result visit_caller(void *context, const struct lw_visit *visit)
-{
-    const struct call_search *search = context;
-    return visit->registers && lw_remote_call_is_under_way(
-                                   &search->code, &search->record->memory.memory, visit->registers)
-               ? LW_VISIT_AGAIN
-               : LW_VISIT_DONE;
-}
-
 /* Until no thread makes a system call any more for the leakwatch that was killed. */
 static int await_calls(struct record_engine *record)
 {
-    const uint64_t deadline = lw_clock_now() + SETTLE_NS;
-    struct call_search search = {.record = record};
-    int left = lw_remote_code_find(&search.code, record->engine.modules);
-    if (left)
-        return left;
-    do
-        left = lw_tracer_visit(record->tracer, visit_caller, &search, deadline,
-                               &record->longest_pause_ns);
-    while (left > 0 && lw_clock_now() < deadline);
-    return left > 0 ? -ETIMEDOUT : left;
+    struct lw_remote_code code;
+    int error = lw_remote_code_find(&code, record->engine.modules);
+    return error ? error
+                 : lw_leftovers_await_calls(record->tracer, &record->memory.memory, &code,
+                                            lw_clock_now() + SETTLE_NS, &record->longest_pause_ns);
 }
 
 static bool is_patched(const struct record_engine *record)

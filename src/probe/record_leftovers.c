@@ -13,6 +13,7 @@
 #include "leakwatch/base/log.h"
 #include "leakwatch/target/maps.h"
 #include "leakwatch/target/process.h"
+#include "leakwatch/trace/leftovers.h"
 #include "record.h"
 
 /* As the kernel shows a memory file of ours (record_map.c). */
@@ -146,6 +147,15 @@ static const struct record_landing_head *find_head(const struct record_engine *r
     return NULL;
 }
 
+/* One that was killed may be a zombie for long. */
+static bool owner_lives(const struct record_landing_head *head)
+{
+    struct lw_task_status status;
+    const pid_t pid = (pid_t)head->owner;
+    return lw_process_start_time(pid) == head->owner_start &&
+           lw_task_status_read(pid, pid, &status) == 0 && !lw_task_has_ended(&status);
+}
+
 static bool is_watched(struct record_engine *record)
 {
     const struct record_landing_head *head = find_head(record);
@@ -153,8 +163,8 @@ static bool is_watched(struct record_engine *record)
     if (!head || tick == 0)
         return false;
     nanosleep(&(struct timespec){.tv_nsec = 5 * (long)LW_AGENT_TICK_NS}, NULL);
-    return read_tick(record) != tick ||
-           lw_process_start_time((pid_t)head->owner) == head->owner_start;
+    const uint32_t later = read_tick(record); /* 0: it was taken out meanwhile */
+    return (later != 0 && later != tick) || owner_lives(head);
 }
 
 static bool is_clear(const struct record_engine *record)
@@ -194,11 +204,30 @@ static lw_error *remove_all(struct record_engine *record)
 
 lw_error *record_clear_leftovers(struct record_engine *record)
 {
-    lw_error *error = record_find_leftovers(record);
+    bool found;
+    lw_error *error = lw_leftovers_clear(record->engine.attachment.pid, &record->memory.memory,
+                                         record->engine.modules, &found);
+    if (!error)
+        error = record_find_leftovers(record);
     if (!error && !is_clear(record))
         error = remove_all(record);
     record->base = 0;
     record_forget_sites(record);
     record->longest_pause_ns = 0;
+    return error;
+}
+
+lw_error *lw_engine_clear_leftovers(pid_t pid)
+{
+    const struct lw_engine_options options = {0};
+    struct lw_engine *engine = lw_record_engine_create(&options);
+    if (!engine)
+        return lw_error_create(ENOMEM, "out of memory");
+    struct record_engine *record = (struct record_engine *)engine;
+    engine->attachment.pid = pid;
+    lw_error *error = record_open_process(record);
+    if (!error)
+        error = record_clear_leftovers(record);
+    engine->ops->destroy(engine);
     return error;
 }

@@ -9,6 +9,7 @@
 #include "leakwatch/base/clock.h"
 #include "leakwatch/base/log.h"
 #include "leakwatch/target/process.h"
+#include "leakwatch/trace/guard.h"
 #include "trap.h"
 
 static struct trap_engine *trap_of(struct lw_engine *engine)
@@ -77,16 +78,69 @@ static lw_error *plant(struct trap_engine *trap)
     return error;
 }
 
+static lw_error *explain_guard(struct trap_engine *trap, int result)
+{
+    if (result == -ESRCH)
+        return lw_error_create(ESRCH, "process %d has ended", (int)trap->tracer.pid);
+    lw_info("process %d will not survive a SIGKILL of leakwatch: %s", (int)trap->tracer.pid,
+            strerror(-result));
+    return NULL;
+}
+
+/* What makes a remote call safe, and permitted. */
+static int may_call(struct trap_engine *trap, struct lw_remote_code *code)
+{
+    struct lw_task_status status = {0};
+    int result = lw_remote_code_find(code, trap->engine.modules);
+    if (!result && code->sigreturn == 0)
+        result = -ENOTSUP;
+    if (!result)
+        result = lw_task_status_read(trap->tracer.pid, trap->tracer.pid, &status);
+    return !result && status.seccomp ? -EPERM : result;
+}
+
+/* Puts the guard in, by a thread that is borrowed for it; *call is left to be ended, or NULL. */
+static lw_error *guard(struct trap_engine *trap, bool hold, struct lw_remote_call **call)
+{
+    struct lw_remote_code code;
+    *call = NULL;
+    int result = may_call(trap, &code);
+    if (!result && hold)
+        lw_tracer_hold(lw_tracer_thread(&trap->tracer, trap->tracer.pid));
+    if (!result)
+        result = lw_remote_call_begin(&trap->tracer, &code, call);
+    if (!result)
+        result = lw_guard_install(trap->breakpoints, *call);
+    return result ? explain_guard(trap, result) : NULL;
+}
+
+static void end_call(struct trap_engine *trap, struct lw_remote_call *call)
+{
+    uint64_t pause = 0;
+    if (call)
+        lw_remote_call_end(call, &pause);
+    if (pause > trap->tracer.attach_pause_ns)
+        trap->tracer.attach_pause_ns = pause;
+}
+
 /* The process is traced from here on, and must be left with what is planted. */
 static lw_error *arm(struct trap_engine *trap)
 {
-    trap->attached = true;
     lw_error *error = plant(trap);
     trap->engine.attachment.pid = trap->tracer.pid;
     trap->engine.attachment.pause_ns = trap->tracer.attach_pause_ns;
     trap->engine.attachment.threads = (unsigned)trap->tracer.threads.count;
     trap->engine.armed = trap->engine.attachment.sets.count > 0;
     return error;
+}
+
+/* Where that cannot be done, planting tells what is in the way, if anything is. */
+static void clear_leftovers(pid_t pid)
+{
+    lw_error *error = lw_engine_clear_leftovers(pid);
+    if (error)
+        lw_info("%s", lw_error_message(error));
+    lw_error_destroy(error);
 }
 
 static lw_error *trap_attach(struct lw_engine *engine, pid_t pid)
@@ -96,11 +150,17 @@ static lw_error *trap_attach(struct lw_engine *engine, pid_t pid)
     struct lw_task_status
         status; /* as it is untraced: tracing shows a stopped process in another state */
     engine->attachment.stopped = lw_task_status_read(pid, pid, &status) == 0 && status.state == 'T';
+    clear_leftovers(pid);
     lw_error *error = open_process(trap, pid);
     if (!error && engine->attachment.sets.count == 0)
         error = lw_allocator_explain_none(pid);
     if (!error)
         error = lw_tracer_seize(&trap->tracer);
+    trap->attached = error == NULL;
+    struct lw_remote_call *call = NULL;
+    if (!error)
+        error = guard(trap, false, &call);
+    end_call(trap, call);
     return error ? error : arm(trap);
 }
 
@@ -112,12 +172,19 @@ static lw_error *trap_launch(struct lw_engine *engine, char *const argv[], const
     lw_error *error = lw_tracer_spawn(&trap->tracer, argv, mask);
     if (error)
         return error;
+    lw_guardian_watch(engine->options.guardian, trap->tracer.pid);
     error = open_process(trap, trap->tracer.pid);
+    trap->attached = error == NULL;
+    struct lw_remote_call *call = NULL;
+    if (!error)
+        error = guard(trap, true, &call);
     if (!error)
         error = arm(trap);
     if (!error && !engine->armed && !trap->linker_watched)
         error = lw_allocator_explain_none(trap->tracer.pid); /* nothing will be loaded later */
-    if (!error)
+    if (call)                                                /* and with it the thread runs */
+        lw_remote_call_end(call, NULL);
+    else if (!error)
         lw_tracer_resume(trap->tracer.pid);
     return error;
 }
@@ -186,7 +253,15 @@ static void trap_stop(struct lw_engine *engine, struct lw_engine_detachment *det
     *detachment = (struct lw_engine_detachment){.restored = true};
     if (trap->attached) {
         struct lw_leave_result left;
+        unsigned lifted = 0;
+        uint64_t pause = 0;
+        int guarded = lw_guard_remove(&trap->tracer, &lifted, &pause);
         int error = lw_tracer_leave(&trap->tracer, &left);
+        if (!error)
+            error = guarded;
+        left.breakpoints += lifted;
+        if (pause > left.longest_pause_ns)
+            left.longest_pause_ns = pause;
         *detachment = (struct lw_engine_detachment){
             .threads = left.threads,
             .probes_removed = left.breakpoints,

@@ -11,6 +11,7 @@
 #include "leakwatch/base/error.h"
 #include "leakwatch/model/snapshot.h"
 #include "leakwatch/probe/allocator.h"
+#include "leakwatch/probe/guardian.h"
 #include "leakwatch/target/module.h"
 
 /*
@@ -26,6 +27,7 @@ struct lw_engine_options {
     uint64_t sample_bytes; /* mean between samples, bytes; 0: every allocation, or sample_auto */
     bool sample_auto;      /* sample as few as max_overhead demands, all where that costs less */
     double max_overhead;   /* percent of the target's time */
+    struct lw_guardian *guardian; /* is told of a launched command's PID; not owned; may be NULL */
 };
 
 /* What was armed, for the first report. */
@@ -111,5 +113,10 @@ lw_engine_create lw_trap_engine_create;
 /* Code patched into the target records into memory that it shares with us; no stops, no ptrace
  * while watching. Not possible everywhere. */
 lw_engine_create lw_record_engine_create;
+
+/* Takes out of the process what a leakwatch that was killed, by whichever engine, has left in it; a
+ * target that runs on, at full speed, after that. NULL also when there is nothing. EBUSY: another
+ * leakwatch is watching, or it cannot be done. */
+lw_error *lw_engine_clear_leftovers(pid_t pid);
 
 #endif
