@@ -86,6 +86,9 @@ uint64_t agent_unwind(struct lw_agent_thread *thread, const uint64_t *sp, uint64
 uint64_t agent_unwind_plainly(struct lw_agent_thread *thread, const uint64_t *sp, uint64_t fp,
                               const struct lw_agent_site *site);
 
+/* Whether a signal handler runs between here and `busy`, as far as is known. */
+bool agent_crosses_signal(const uint64_t *sp, uint64_t busy);
+
 /* modules.c: called before and after libraries come or go. */
 void modules_changed(void);
 

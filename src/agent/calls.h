@@ -47,11 +47,20 @@ static bool is_allocator(uint64_t address)
     return false;
 }
 
-/* Allocator functions call each other: such a call is part of the one under way. */
+/* The least that the kernel puts on the stack for a signal handler: the registers of
+ * <asm/sigcontext.h> and the state of the FPU (FXSAVE), besides the red zone. */
+#define SIGNAL_FRAME 1024
+
+/*
+ * Allocator functions call each other: such a call is part of the one under way. So is, by its
+ * address, one that a signal handler makes in the same module, but for the signal's frame between.
+ */
 OUTLINE static __attribute__((unused)) bool is_nested(const struct lw_agent_thread *thread,
                                                       const uint64_t *sp)
 {
-    return (uint64_t)sp < thread->busy && is_allocator(*sp);
+    const uint64_t here = (uint64_t)sp;
+    return here < thread->busy && is_allocator(*sp) &&
+           (thread->busy - here < SIGNAL_FRAME || !agent_crosses_signal(sp, thread->busy));
 }
 
 /* The wrapper that this one has interrupted (it runs in a signal handler), or 0 where it was left

@@ -83,15 +83,20 @@ static lw_row row_of_foreign(uint64_t pc)
     return pc < LOWEST_CODE ? 0 : ROW_FOREIGN;
 }
 
-OUTLINE static lw_row find_row(uint64_t pc, uint64_t *cached)
+static const struct lw_agent_module *find_module(uint64_t pc)
 {
     const struct lw_agent_module_list *modules =
         &shared->modules[__atomic_load_n(&shared->module_list, __ATOMIC_ACQUIRE) % LW_AGENT_LISTS];
     uint64_t count = modules->count < LW_AGENT_MODULES_MAX ? modules->count : LW_AGENT_MODULES_MAX;
     int64_t i = LAST_AT_OR_BELOW(modules->list, count, .start, pc);
-    if (i < 0 || pc >= modules->list[i].end)
+    return i < 0 || pc >= modules->list[i].end ? NULL : &modules->list[i];
+}
+
+OUTLINE static lw_row find_row(uint64_t pc, uint64_t *cached)
+{
+    const struct lw_agent_module *module = find_module(pc);
+    if (!module)
         return row_of_foreign(pc);
-    const struct lw_agent_module *module = &modules->list[i];
     const uint32_t *start = &shared->row_start[module->first];
     if (pc < module->base || module->first > LW_AGENT_ROWS - module->count)
         return 0;
@@ -107,6 +112,22 @@ static lw_row row_at(uint64_t pc)
     uint64_t *cached = &shared->row_cache[(pc ^ pc >> 14) % LW_AGENT_ROW_CACHE];
     uint64_t value = __atomic_load_n(cached, __ATOMIC_RELAXED);
     return LIKELY(value >> 31 == pc >> 14) ? (lw_row)(value & 0x7fffffff) : find_row(pc, cached);
+}
+
+/* No allocator function needs so much stack, in bytes. */
+#define CALL_MAX 65536u
+
+OUTLINE bool agent_crosses_signal(const uint64_t *sp, uint64_t busy)
+{
+    const struct lw_agent_region *region = find_region((uint64_t)sp);
+    if (!region)
+        return false;
+    if (busy >= region->end || busy - (uint64_t)sp > CALL_MAX)
+        return true; /* that is another stack */
+    for (; (uint64_t)sp < busy; sp++)
+        if (find_module(*sp) && lw_row_kind(row_at(*sp)) == LW_ROW_SIGNAL)
+            return true;
+    return false;
 }
 
 static bool is_readable(const struct walk *walk, uint64_t address)

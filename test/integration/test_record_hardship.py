@@ -9,7 +9,7 @@ import pytest
 
 import harness
 from harness import (Health, assert_code_is_the_file, assert_working, leaks_of,
-                     recorder_mappings)
+                     recorder_mappings, settled_leaks)
 
 pytestmark = pytest.mark.skipif("record" not in harness.ENGINES,
                                 reason="LEAKWATCH_ENGINES has no record")
@@ -29,7 +29,7 @@ def test_no_long_pause(target, watch):
 
 def test_detach_waits_for_a_handler_on_another_stack(target, watch):
     """A thread that is inside malloc runs a signal handler, whose stack tells nothing of that."""
-    interrupted = target("in_malloc")
+    interrupted = target("in_malloc", "alternate")
     health = Health(interrupted.pid)
     watched = watch(interrupted.pid, "--engine=record", "-i", "1h")
     interrupted.ask("begin")
@@ -128,3 +128,17 @@ def test_more_threads_than_places(target, watch):
     assert leaks_of(report) == {}
     watched.detach()
     assert_working(crowd)
+
+
+@pytest.mark.parametrize("stack", ("alternate", "same"))
+def test_handlers_allocate_within_malloc(target, watch, stack):
+    """From the module of the allocator, as malloc itself might."""
+    interrupted = target("in_malloc", stack)
+    watched = watch(interrupted.pid, "--engine=record", "-e", "100ms", "-i", "1h")
+    interrupted.ask("begin")
+    interrupted.ask("end")
+    assert_working(interrupted)
+    assert settled_leaks(watched, {"leak_in_handler": {"bytes": 200, "blocks": 1}}) == \
+        {"leak_in_handler": {"bytes": 200, "blocks": 1}}
+    watched.detach()
+    assert_working(interrupted)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Is interrupted inside its allocator, by a signal handler on an alternate stack that takes long.
- * Commands: begin (the next allocation is interrupted), end (the handler returns), count. */
+/* Is interrupted inside its allocator, by a signal handler that takes long and allocates, too:
+ * in_malloc [alternate|same]: its stack. Commands: begin (the next allocation is interrupted), end
+ * (the handler returns), count. */
 #include "target.h"
 
 #include <pthread.h>
@@ -10,13 +11,21 @@
 #include <sys/syscall.h>
 
 #define STACK_SIZE (64 << 10)
+#define LEAK_SIZE  200
 
 static atomic_bool asked, within, ended;
 static atomic_long progress, freed;
 
+WATCHED static void leak_in_handler(void)
+{
+    void *block = malloc(LEAK_SIZE);
+    KEEP(block);
+}
+
 static void handle(int number)
 {
     (void)number;
+    leak_in_handler();
     atomic_store(&within, true);
     while (!atomic_load(&ended))
         sleep_ms(1);
@@ -37,13 +46,15 @@ WATCHED static void interrupt(void)
                      : "rcx", "r11", "memory");
 }
 
-/* An allocator that gets it. */
+/* An allocator that gets it; gives the same addresses away again and again, but for the leak. */
 WATCHED void *malloc(size_t size)
 {
-    static _Alignas(16) unsigned char arena[16 << 10];
+    static _Alignas(16) unsigned char arena[16 << 10], leaked[LEAK_SIZE];
     static atomic_size_t used;
     if (atomic_exchange(&asked, false))
         interrupt();
+    if (size == LEAK_SIZE)
+        return leaked;
     size_t start = atomic_fetch_add(&used, (size + 15) & ~(size_t)15) % (sizeof arena / 2);
     return size <= sizeof arena / 2 ? arena + start : NULL;
 }
@@ -54,36 +65,37 @@ WATCHED void free(void *block)
 }
 
 /* Between pages that are nobody's. */
-static void prepare_handler(void)
+static void prepare_handler(int flags)
 {
     unsigned char *pages =
         mmap(NULL, 3 * STACK_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (pages == MAP_FAILED || mprotect(pages + STACK_SIZE, STACK_SIZE, PROT_READ | PROT_WRITE))
         _exit(98);
     const stack_t stack = {.ss_sp = pages + STACK_SIZE, .ss_size = STACK_SIZE};
-    const struct sigaction action = {.sa_handler = handle, .sa_flags = SA_ONSTACK | SA_RESTART};
+    const struct sigaction action = {.sa_handler = handle, .sa_flags = flags | SA_RESTART};
     if (sigaltstack(&stack, NULL) != 0 || sigaction(SIGUSR1, &action, NULL) != 0)
         _exit(98);
 }
 
-static void *work(void *unused)
+static void *work(void *flags)
 {
-    prepare_handler();
+    prepare_handler(*(int *)flags);
     for (;; atomic_fetch_add(&progress, 1)) {
         void *block = malloc(100);
         KEEP(block);
         free(block);
         sleep_ms(1);
     }
-    return unused;
+    return flags;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    int flags = argc > 1 && strcmp(argv[1], "same") == 0 ? 0 : SA_ONSTACK;
     char line[64];
     long unused;
     pthread_t thread;
-    if (pthread_create(&thread, NULL, work, NULL) != 0)
+    if (pthread_create(&thread, NULL, work, &flags) != 0)
         return 1;
     say("{\"pid\":%d}", (int)getpid());
     while (hear(line, sizeof line)) {
