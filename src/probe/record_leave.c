@@ -76,6 +76,14 @@ static bool is_loaded(struct record_engine *record, const struct record_site *si
     return module && module->id == site->module;
 }
 
+/* True also where nothing is mapped any more. */
+static bool is_original(struct record_engine *record, const struct record_site *site)
+{
+    uint8_t bytes[LW_JUMP_SIZE];
+    return lw_memory_read_all(&record->memory.memory, site->entry, bytes, sizeof(bytes)) != 0 ||
+           memcmp(bytes, site->original, sizeof(bytes)) == 0;
+}
+
 /* A breakpoint where the jump is, or the one that a leakwatch that was killed has left. */
 static int stop_at_entry(struct record_engine *record, struct record_site *site)
 {
@@ -85,8 +93,12 @@ static int stop_at_entry(struct record_engine *record, struct record_site *site)
                                           LW_JUMP_SIZE, gate, &site->breakpoint)
                     : lw_breakpoint_plant_diverted(record->breakpoints, site->entry, site->jump,
                                                    LW_JUMP_SIZE, gate, &site->breakpoint);
-    /* unmapped meanwhile, or not ours any more */
-    return error == -EFAULT || error == -EBUSY ? 0 : error;
+    if (error != -EFAULT && error != -EBUSY)
+        return error;
+    /* It was closed meanwhile, and may have been loaded again, without our jump. */
+    site->breakpoint = NULL;
+    site->patched = !is_original(record, site);
+    return 0;
 }
 
 /* Puts the program's own bytes back where the jumps are. */
