@@ -23,7 +23,7 @@ def test_no_long_pause(target, watch):
         watched.detach()
     pause = busy.ask("count")["longest_ms"]
     print(f"longest pause: {pause} ms")
-    assert pause < 500  # a crowded machine may keep it waiting, too
+    assert pause < 2000  # a crowded machine may keep it waiting, too
     assert_working(busy)
 
 
