@@ -80,13 +80,13 @@ int lw_trap_handler_install(struct lw_remote_call *call, struct lw_memory *memor
 
 int lw_trap_handler_remove(struct lw_remote_call *call, struct lw_memory *memory, uint64_t place)
 {
-    struct lw_signal_action previous = {0}, current = {0};
-    int error =
-        lw_memory_read_all(memory, place + LW_TRAP_HANDLER_DATA, &previous, sizeof(previous));
-    if (!error)
-        error = exchange(call, memory, NULL, &current);
+    struct lw_signal_action previous, current;
+    int error = exchange(call, memory, NULL, &current);
     /* 0 is SIG_DFL: the kernel has taken the handler away, for a thread that blocks the signal. */
     if (error || (current.handler != place && current.handler != 0))
         return error;
-    return exchange(call, memory, &previous, &current);
+    error = lw_memory_read_all(memory, place + LW_TRAP_HANDLER_DATA, &previous, sizeof(previous));
+    if (error == -EFAULT && current.handler == 0) /* nothing was ever written there */
+        return 0;
+    return error ? error : exchange(call, memory, &previous, &current);
 }
