@@ -91,8 +91,8 @@ static enum harm harm_to(const struct lw_tracer *tracer, const struct lw_thread 
     return sscanf(text, "%lu", &number) == 1 ? harm_to_call(number) : HARM_HELD;
 }
 
-/* Interrupts the best of those that have not been yet; *since_ns is when. */
-static void interrupt_best(const struct lw_tracer *tracer, uint64_t *since_ns)
+/* Interrupts the best of those that have not been yet. */
+static void interrupt_best(const struct lw_tracer *tracer)
 {
     struct lw_thread *best = NULL;
     enum harm least = HARM_GONE;
@@ -105,7 +105,6 @@ static void interrupt_best(const struct lw_tracer *tracer, uint64_t *since_ns)
         if (least == HARM_NONE)
             break;
     }
-    *since_ns = lw_clock_now();
     if (best)
         best->interrupted = ptrace(PTRACE_INTERRUPT, best->tid, NULL, NULL) == 0;
 }
@@ -122,13 +121,6 @@ int lw_threads_settle(struct lw_tracer *tracer, const struct lw_stop *stop)
 {
     if (is_last_stop(tracer, stop))
         return -ESRCH;
-    struct lw_thread *thread = lw_tracer_thread(tracer, stop->tid);
-    if (thread && thread->interrupted) {
-        /* Whatever the stop is, the kernel has taken the interrupt back with it. */
-        thread->interrupted = false;
-        if (stop->kind == LW_STOP_TRAP)
-            lw_threads_restart_call(thread);
-    }
     lw_tracer_dispatch(tracer, stop);
     return 0;
 }
@@ -164,17 +156,17 @@ int lw_threads_borrow(struct lw_tracer *tracer, struct lw_stop *stop, uint64_t *
 {
     const uint64_t start = lw_clock_now();
     uint64_t now = start, next_try = start;
-    lw_vector_for_each (item, &tracer->threads)
-        (*item)->interrupted = false;
+    tracer->idle_ns = start;
     for (; now - start < LIMIT_NS; now = lw_clock_now()) {
         int result = may_borrow(tracer);
         if (result)
             return result;
         if (now >= next_try || lw_threads_count_awaited(tracer) == 0) {
-            interrupt_best(tracer, since_ns);
+            interrupt_best(tracer);
             next_try = now + PATIENCE_NS;
         }
         *stop = lw_tracer_next(tracer, next_try);
+        *since_ns = tracer->idle_ns;
         if (stop->kind == LW_STOP_NONE)
             continue;
         if (is_ours(tracer, stop))

@@ -89,6 +89,7 @@ enum lw_trace_outcome lw_tracer_dispatch(struct lw_tracer *tracer, const struct 
     if (!thread)
         return LW_TRACE_GOES_ON;
     thread->stopped = false;
+    lw_threads_note_stop(thread, stop->kind);
     switch (stop->kind) {
     case LW_STOP_SIGNAL:
         deliver_signal(tracer, thread, stop->signal);
@@ -133,6 +134,7 @@ struct lw_breakpoint *lw_tracer_hit(struct lw_tracer *tracer, const struct lw_st
         lw_breakpoint_hit(tracer->breakpoints, lw_registers_pc(registers));
     if (!breakpoint || !is_trap(breakpoint, thread))
         return NULL;
+    thread->interrupted = false;
     lw_registers_set_pc(registers, breakpoint->address);
     *again = thread->replaying && lw_registers_equal(registers, &thread->replay);
     thread->replaying = false;

@@ -69,7 +69,8 @@ size_t lw_threads_interrupt_running(struct lw_tracer *tracer)
     lw_vector_for_each (item, &tracer->threads) {
         struct lw_thread *thread = *item;
         thread->interrupted =
-            !is_idle(thread) && ptrace(PTRACE_INTERRUPT, thread->tid, NULL, NULL) == 0;
+            thread->interrupted ||
+            (!is_idle(thread) && ptrace(PTRACE_INTERRUPT, thread->tid, NULL, NULL) == 0);
         count += thread->interrupted;
     }
     return count;

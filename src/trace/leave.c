@@ -55,9 +55,8 @@ static void settle(struct lw_tracer *tracer, const struct lw_stop *stop)
     release(tracer, stop, thread);
 }
 
-/* Handles stops until every thread that was interrupted or is being born has been let go.
- */
-static void settle_all(struct lw_tracer *tracer)
+/* Handles stops until every thread that was interrupted or is being born has been let go. */
+static void settle_all(struct lw_tracer *tracer, uint64_t *longest_ns)
 {
     uint64_t warn_at = lw_clock_now() + WARN_NS;
     for (;;) {
@@ -69,8 +68,12 @@ static void settle_all(struct lw_tracer *tracer)
                 return;
             stop = lw_tracer_next(tracer, lw_clock_now() + LW_NS_PER_MS);
         }
-        if (stop.kind != LW_STOP_NONE)
+        if (stop.kind != LW_STOP_NONE) {
             settle(tracer, &stop);
+            const uint64_t pause = lw_clock_now() - tracer->idle_ns;
+            if (pause > *longest_ns)
+                *longest_ns = pause;
+        }
         if (lw_clock_now() >= warn_at) {
             lw_threads_warn_of_stuck(tracer);
             warn_at = LW_NEVER;
@@ -92,11 +95,9 @@ int lw_tracer_leave(struct lw_tracer *tracer, struct lw_leave_result *result)
         if ((*item)->foreign)
             lw_threads_clean(tracer, (*item)->tid);
 
-    const uint64_t start = lw_clock_now();
-    size_t interrupted = lw_threads_interrupt_running(tracer);
-    settle_all(tracer);
-    if (interrupted > 0)
-        result->longest_pause_ns = lw_clock_now() - start;
+    tracer->idle_ns = lw_clock_now();
+    lw_threads_interrupt_running(tracer);
+    settle_all(tracer, &result->longest_pause_ns);
 
     int restored = lw_breakpoint_table_restore_padding(tracer->breakpoints);
     return lifted < 0 ? lifted : restored;

@@ -62,6 +62,9 @@ struct lw_thread *lw_threads_at_stop(struct lw_tracer *tracer, const struct lw_s
 /* Interrupts the threads that are not asleep in a system call, nor stopped: marks them
  * `interrupted`, and returns how many. */
 size_t lw_threads_interrupt_running(struct lw_tracer *tracer);
+/* A stop has come: whatever it is, the kernel has taken an interrupt of ours back with it; and
+ * where it is that interrupt's own, the system call that it broke off is made again. */
+void lw_threads_note_stop(struct lw_thread *thread, enum lw_stop_kind kind);
 /* The threads whose stops are still to come: interrupted or newborn. */
 size_t lw_threads_count_awaited(const struct lw_tracer *tracer);
 /* Tells that they do not stop. */
@@ -71,16 +74,13 @@ bool lw_threads_has_trap_pending(pid_t tid);
 
 /*
  * Stops one of the target's threads, that to which it does the least harm (remote_call.h), and
- * leaves it in a PTRACE_EVENT_STOP: *stop, of the kind LW_STOP_TRAP or LW_STOP_GROUP. *since_ns: it
- * was running until then. 0, -ESRCH, -ETIMEDOUT or -EPERM as lw_remote_call_begin has them.
+ * leaves it in a PTRACE_EVENT_STOP: *stop, of the kind LW_STOP_TRAP or LW_STOP_GROUP. *since_ns: we
+ * have heard of the stop then. 0, -ESRCH, -ETIMEDOUT or -EPERM as lw_remote_call_begin has them.
  */
 int lw_threads_borrow(struct lw_tracer *tracer, struct lw_stop *stop, uint64_t *since_ns);
 
-/*
- * The duty at a stop while a certain thread is waited for: dispatches it, and mends what an
- * interrupt of ours that is reported so late did to the thread. 0; -ESRCH: the target has ended or
- * is another program, which is left to be seen again by whoever polls next.
- */
+/* The duty at a stop while a certain thread is waited for: dispatches it. 0; -ESRCH: the target has
+ * ended or is another program, which is left to be seen again by whoever polls next. */
 int lw_threads_settle(struct lw_tracer *tracer, const struct lw_stop *stop);
 
 /* The next stop of this thread, or LW_STOP_NONE at the deadline; no other is looked at. */

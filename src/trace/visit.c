@@ -19,7 +19,6 @@ struct round {
     lw_visitor visitor;
     void *context;
     uint64_t *longest_ns;
-    uint64_t idle_ns; /* when no thread was known to stand in a stop */
     int again;
 };
 
@@ -101,12 +100,8 @@ static enum lw_trace_outcome settle(struct round *round, const struct lw_stop *s
     if (breakpoint)
         lw_registers_write_pc(stop->tid,
                               breakpoint->planted ? breakpoint->copy : breakpoint->address);
-    if (awaited) {
-        thread->interrupted = false;
+    if (awaited)
         visit_stopped(round, thread);
-        if (stop->kind == LW_STOP_TRAP)
-            lw_threads_restart_call(thread);
-    }
     enum lw_trace_outcome outcome = LW_TRACE_GOES_ON;
     if (breakpoint) {
         lw_threads_mend_mask(thread);
@@ -114,29 +109,17 @@ static enum lw_trace_outcome settle(struct round *round, const struct lw_stop *s
     } else {
         outcome = lw_tracer_dispatch(tracer, stop);
     }
-    uint64_t pause = lw_clock_now() - round->idle_ns;
+    uint64_t pause = lw_clock_now() - tracer->idle_ns;
     if (awaited && pause > *round->longest_ns)
         *round->longest_ns = pause;
     return outcome;
-}
-
-/* The next stop, and since when the thread may have been standing there: since no stop was known,
- * or since we were woken for it. */
-static struct lw_stop next_stop(struct round *round)
-{
-    struct lw_stop stop = lw_wait_poll(round->tracer);
-    if (stop.kind != LW_STOP_NONE)
-        return stop;
-    stop = lw_tracer_next(round->tracer, lw_clock_now() + LW_NS_PER_MS);
-    round->idle_ns = lw_clock_now();
-    return stop;
 }
 
 /* Waits for the threads that were interrupted. */
 static int await(struct round *round, uint64_t deadline)
 {
     while (lw_threads_count_awaited(round->tracer) > 0) {
-        struct lw_stop stop = next_stop(round);
+        struct lw_stop stop = lw_tracer_next(round->tracer, lw_clock_now() + LW_NS_PER_MS);
         if (stop.kind == LW_STOP_NONE) {
             if (lw_clock_now() >= deadline)
                 return -ETIMEDOUT;
@@ -167,13 +150,11 @@ static struct lw_thread *next_unvisited(const struct lw_tracer *tracer)
 int lw_tracer_visit(struct lw_tracer *tracer, lw_visitor visitor, void *context, uint64_t deadline,
                     uint64_t *longest_ns)
 {
-    struct round round = {.tracer = tracer,
-                          .visitor = visitor,
-                          .context = context,
-                          .longest_ns = longest_ns,
-                          .idle_ns = lw_clock_now()};
+    struct round round = {
+        .tracer = tracer, .visitor = visitor, .context = context, .longest_ns = longest_ns};
     int error;
     tracer->visits++;
+    tracer->idle_ns = lw_clock_now();
     do {
         for (struct lw_thread *thread; (thread = next_unvisited(tracer));) {
             thread->visits = tracer->visits;

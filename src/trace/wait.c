@@ -120,8 +120,11 @@ struct lw_stop lw_tracer_next(struct lw_tracer *tracer, uint64_t deadline)
         }
         if (now >= deadline)
             return none;
-        if (now >= spin_until)
+        tracer->idle_ns = now;
+        if (now >= spin_until) {
             sleep_until(now, deadline);
+            tracer->idle_ns = lw_clock_now();
+        }
     }
 }
 

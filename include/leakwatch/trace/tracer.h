@@ -38,7 +38,7 @@ struct lw_thread {
     bool newborn;        /* its creator has told of it, and its first stop is still to come */
     bool stopped;        /* in a group-stop (PTRACE_LISTEN) */
     bool blocks_sigtrap; /* a trap unblocks SIGTRAP (force_sig), and this thread wants it blocked */
-    bool interrupted;    /* by us, to leave: its stop is still to come */
+    bool interrupted;    /* by us: its stop is still to come */
     bool replaying; /* was put back before a breakpoint for a signal handler's sake, with `replay`:
                        the same hit again is not a new one */
     struct lw_registers replay;
@@ -61,6 +61,9 @@ struct lw_tracer {
     void *context;
 
     _Atomic bool woken;
+    /* When it was last known that no thread was standing in a stop: at every one since, it has
+     * not stood for longer. Written by waiting, and by whoever is about to interrupt threads. */
+    uint64_t idle_ns;
     /* private to waiting */
     uint64_t last_stop_ns;
     uint64_t gap_ns[2]; /* by enum lw_wait_way: moving average of the time from stop to stop */
