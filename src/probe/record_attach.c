@@ -233,7 +233,10 @@ static lw_error *explain_patching(const struct record_engine *record, int error)
 
 static lw_error *patch(struct record_engine *record)
 {
-    int error = plant_all(record);
+    int error = record_borrow(record, record_handler_install);
+    if (error)
+        return explain_patching(record, error);
+    error = plant_all(record);
     if (!error)
         error = clear_windows(record);
     if (!error)
@@ -249,7 +252,9 @@ static lw_error *patch(struct record_engine *record)
 /* The same for a process whose one thread is where we know, and stays there. */
 static lw_error *patch_held(struct record_engine *record, struct lw_remote_call *call)
 {
-    int error = plant_all(record);
+    int error = record_handler_install(record, call);
+    if (!error)
+        error = plant_all(record);
     if (!error)
         error = replace_all(record);
     lw_breakpoint_table_lift_all(record->breakpoints);
@@ -278,8 +283,6 @@ static lw_error *map_agent(struct record_engine *record, struct lw_remote_call *
         record->control.tid_offset = find_tid_offset(record, lw_registers_thread_pointer(registers),
                                                      lw_remote_call_thread(call));
     int error = record_map(record, call);
-    if (!error)
-        error = record_handler_install(record, call);
     if (error && error != -ESRCH && !record->mapped)
         record_unmap(record, call); /* nothing has been patched yet */
     record->mapped |= error == 0;

@@ -35,12 +35,13 @@ static int write_handler(struct record_engine *record)
 int record_handler_install(struct record_engine *record, struct lw_remote_call *call)
 {
     const uint64_t place = record->base + RECORD_HANDLER;
+    struct lw_signal_action action;
+    int error = lw_trap_handler_read_action(call, &record->memory.memory, &action);
     /* A leakwatch that was killed may have left it: then it knows all that was planted. */
-    int installed = lw_trap_handler_is_installed(call, &record->memory.memory, place);
-    if (installed != 0)
-        return installed < 0 ? installed : 0;
-    int error = write_handler(record);
-    return error ? error : lw_trap_handler_install(call, &record->memory.memory, place);
+    if (error || action.handler == place)
+        return error;
+    error = write_handler(record);
+    return error ? error : lw_trap_handler_install(call, &record->memory.memory, place, &action);
 }
 
 int record_handler_remove(struct record_engine *record, struct lw_remote_call *call)

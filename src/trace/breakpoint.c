@@ -445,6 +445,9 @@ int lw_breakpoint_table_restore_padding(struct lw_breakpoint_table *table)
 int lw_breakpoint_table_clean_copy(const struct lw_breakpoint_table *table, struct lw_memory *child)
 {
     int result = restore_paddings(table, child, 0);
+    int lifted = lw_remote_program_lift(table, child);
+    if (lifted)
+        result = lifted;
     lw_vector_for_each (item, &table->sorted) {
         int error = restore_byte(*item, child);
         if (error)

@@ -4,6 +4,7 @@
 #define LEAKWATCH_TRACE_BREAKPOINT_TABLE_H
 
 #include "leakwatch/arch/instruction.h"
+#include "leakwatch/arch/remote_program.h"
 #include "leakwatch/arch/trap_handler.h"
 #include "leakwatch/base/map.h"
 #include "leakwatch/base/vector.h"
@@ -18,6 +19,12 @@ struct lw_guard {
     struct lw_remote_code code;
     size_t capacity, count;
     struct lw_trap_handler_pair *pairs; /* as they are there */
+};
+
+/* The program of remote calls (leakwatch/arch/remote_program.h), while a thread is borrowed. */
+struct lw_remote_program {
+    uint64_t place; /* 0: it is not there */
+    uint8_t original[LW_REMOTE_PROGRAM_SIZE];
 };
 
 struct lw_displacement {
@@ -35,6 +42,7 @@ struct lw_breakpoint_table {
     struct lw_map rewinds;                    /* every pc in a copy -> its breakpoint */
     struct lw_padding_list paddings;
     struct lw_guard guard;
+    struct lw_remote_program program;
 };
 
 /* Where the handler lies that is in this padding. */
@@ -43,6 +51,17 @@ uint64_t lw_guard_place_in(const struct lw_padding *padding);
 int lw_guard_note(struct lw_breakpoint_table *table, struct lw_breakpoint *breakpoint);
 /* The breakpoint is forgotten, or has no copy where it was to be. */
 void lw_guard_drop(struct lw_breakpoint_table *table, const struct lw_breakpoint *breakpoint);
+
+/* ---- remote_program.c ---- */
+
+/* Puts the program into padding; its address, or 0 where there is no room. */
+uint64_t lw_remote_program_lay(struct lw_breakpoint_table *table);
+/* Puts the padding's own bytes back, if the program is there. */
+void lw_remote_program_remove(struct lw_breakpoint_table *table);
+/* The same in a copy of the target's memory. 0 or a negative errno. */
+int lw_remote_program_lift(const struct lw_breakpoint_table *table, struct lw_memory *memory);
+/* Where a leakwatch that was killed has left it; 0: nowhere. */
+uint64_t lw_remote_program_find(const struct lw_breakpoint_table *table);
 
 /* A breakpoint that is in no list yet; NULL: out of memory. */
 struct lw_breakpoint *lw_breakpoint_allocate(uint64_t address, uint32_t module);

@@ -108,7 +108,9 @@ int lw_guard_install(struct lw_breakpoint_table *table, struct lw_remote_call *c
     guard->code = *lw_remote_call_code(call);
     int error = place_handler(table);
     if (!error)
-        error = lw_trap_handler_install(call, table->memory, guard->place);
+        error = lw_trap_handler_read_action(call, table->memory, &previous);
+    if (!error)
+        error = lw_trap_handler_install(call, table->memory, guard->place, &previous);
     if (error)
         return error;
     guard->installed = true;

@@ -128,12 +128,14 @@ static int adopt_pairs(struct lw_breakpoint_table *table, uint64_t end)
 /* The table knows then what the guard knows; it was found before, and may be gone by now. */
 static int adopt(struct lw_breakpoint_table *table)
 {
+    uint64_t program = lw_remote_program_find(table);
+    int error = program ? adopt_padding(table, program) : 0;
     struct lw_padding *padding = find_handler(table);
-    if (!padding)
-        return 0;
+    if (error || !padding)
+        return error;
     table->guard.place = lw_guard_place_in(padding);
     table->guard.installed = true;
-    int error = lw_padding_adopt(padding, table->modules, table->memory);
+    error = lw_padding_adopt(padding, table->modules, table->memory);
     return error ? error : adopt_pairs(table, padding->end);
 }
 
@@ -178,9 +180,12 @@ lw_error *lw_leftovers_clear(pid_t pid, struct lw_memory *memory, struct lw_modu
     struct removal removal = {
         .pid = pid, .memory = memory, .table = lw_breakpoint_table_create(memory, modules)};
     int result = removal.table ? lw_padding_discover(&removal.table->paddings, modules) : -ENOMEM;
-    *found = !result && find_handler(removal.table);
+    uint64_t program = result ? 0 : lw_remote_program_find(removal.table);
+    *found = program || (!result && find_handler(removal.table));
     if (*found)
         result = lw_remote_code_find(&removal.table->guard.code, modules);
+    if (*found)
+        removal.table->guard.code.program = program;
     if (*found && !result) {
         lw_info("removing what a leakwatch that was killed has left in process %d", (int)pid);
         result = lw_tracer_run(run, &removal);

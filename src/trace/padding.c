@@ -143,14 +143,14 @@ int lw_padding_adopt(struct lw_padding *padding, struct lw_module_table *modules
 {
     int error = open_padding(padding, modules, memory, false);
     if (!error)
-        padding->used = padding->end - padding->start;
+        padding->used = padding->end - padding->start - padding->kept;
     return error;
 }
 
 int lw_padding_write(struct lw_padding *padding, struct lw_memory *memory, const void *bytes,
                      size_t size)
 {
-    if (size > padding->end - padding->start - padding->used)
+    if (size > padding->end - padding->start - padding->used - padding->kept)
         return -ENOSPC;
     int error = lw_memory_write(memory, padding->start + padding->used, bytes, size);
     if (error)

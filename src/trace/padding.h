@@ -21,6 +21,7 @@ struct lw_padding {
     uint64_t start, end; /* in the target */
     uint64_t file_offset;
     uint64_t used;     /* bytes from start that were given out */
+    uint64_t kept;     /* bytes at the end that are not given out */
     uint8_t *original; /* end - start bytes, read before the first use; NULL until then */
     uint8_t *ours;     /* what the first `used` bytes hold now; likewise */
 };

@@ -12,47 +12,16 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
+#include "borrowed.h"
+#include "breakpoint_table.h"
 #include "leakwatch/arch/page.h"
 #include "leakwatch/arch/signal_frame.h"
 #include "leakwatch/base/clock.h"
 #include "leakwatch/base/log.h"
 #include "threads.h"
 
-#define WARN_NS   (5 * LW_NS_PER_SECOND)
-#define RED_ZONE  128 /* bytes below the stack pointer that belong to the function */
-#define STORE_MAX 256 /* bytes */
-
-/* Where a store went, and what was there before. */
-struct store {
-    struct lw_memory *memory;
-    uint64_t address;
-    size_t size;
-    uint8_t original[STORE_MAX];
-};
-
-struct lw_remote_call {
-    struct lw_tracer *tracer;
-    pid_t tid;
-    struct lw_remote_code code;
-    uint64_t since_ns;
-    enum lw_stop_kind stop; /* where it stands: LW_STOP_TRAP or LW_STOP_GROUP (a
-                               PTRACE_EVENT_STOP), or LW_STOP_SYSCALL at the end of a call */
-    bool is_gone;
-    bool stopped_by_us; /* and not by a stop signal: an -EINTR is our doing */
-    bool is_alone;      /* all other stops are left to others, and it stays stopped */
-
-    struct lw_registers registers;
-    uint64_t mask;
-    uint64_t rseq_slot, rseq_section; /* its rseq_cs field and what that held; 0: none */
-
-    struct lw_signal_frame frame; /* the way back for a thread that we cannot give back any more */
-    uint8_t *under_frame;         /* what was there before; NULL: there is no frame */
-
-    struct store stores[8];
-    unsigned store_count;
-    uint64_t lowest; /* address of the stores on the stack */
-    uint64_t page;   /* mapped for stores that found no stack to go to; 0: none */
-};
+#define WARN_NS  (5 * LW_NS_PER_SECOND)
+#define RED_ZONE 128 /* bytes below the stack pointer that belong to the function */
 
 /* ---- Its state ---- */
 
@@ -86,7 +55,7 @@ static int check_instruction(const struct lw_remote_call *call)
     return memcmp(&word, lw_syscall_instruction, LW_SYSCALL_SIZE) == 0 ? 0 : -EFAULT;
 }
 
-static int write_mask(const struct lw_remote_call *call, uint64_t mask)
+int lw_borrowed_write_mask(const struct lw_remote_call *call, uint64_t mask)
 {
     return ptrace(PTRACE_SETSIGMASK, call->tid, sizeof(mask), &mask) == 0 ? 0 : -errno;
 }
@@ -107,9 +76,8 @@ static int read_state(struct lw_remote_call *call)
 
 /* ---- The way back ---- */
 
-/* One transfer between our memory and the thread's. */
-static bool transfer(const struct lw_remote_call *call, bool write, uint64_t address, void *bytes,
-                     size_t size)
+bool lw_borrowed_transfer(const struct lw_remote_call *call, bool write, uint64_t address,
+                          void *bytes, size_t size)
 {
     struct iovec here = {.iov_base = bytes, .iov_len = size};
     struct iovec there = {.iov_base = (void *)(uintptr_t)address, .iov_len = size};
@@ -125,19 +93,24 @@ static void resumed_registers(const struct lw_remote_call *call, struct lw_regis
     *registers = call->registers;
     lw_registers_repeat_call(registers, call->stopped_by_us);
     if (call->rseq_section != 0 &&
-        transfer(call, false, call->rseq_section, &section, sizeof(section)) &&
+        lw_borrowed_transfer(call, false, call->rseq_section, &section, sizeof(section)) &&
         lw_registers_pc(registers) - section.start_ip < section.post_commit_offset)
         lw_registers_set_pc(registers, section.abort_ip);
 }
 
-/* What every call begins from: the thread's registers, at the signal frame where there is one. */
-static void prepare_call(const struct lw_remote_call *call, long number,
-                         const uint64_t arguments[6], struct lw_registers *registers)
+void lw_borrowed_prepare(const struct lw_remote_call *call, struct lw_registers *registers)
 {
     *registers = call->registers;
-    lw_registers_set_call(registers, number, arguments, call->code.call);
     if (call->under_frame)
         lw_registers_set_sp(registers, call->frame.address);
+}
+
+int lw_borrowed_stand_by(const struct lw_remote_call *call)
+{
+    struct lw_registers registers;
+    lw_borrowed_prepare(call, &registers);
+    lw_registers_set_call(&registers, SYS_getpid, (const uint64_t[6]){0}, call->code.call);
+    return lw_registers_write(call->tid, &registers);
 }
 
 /*
@@ -156,23 +129,24 @@ static int lay_way_back(struct lw_remote_call *call)
     if (error)
         return error == -ENOTSUP ? 0 : error;
     uint8_t *original = malloc(call->frame.size);
-    if (!original || !transfer(call, false, call->frame.address, original, call->frame.size) ||
-        !transfer(call, true, call->frame.address, call->frame.bytes, call->frame.size)) {
+    if (!original ||
+        !lw_borrowed_transfer(call, false, call->frame.address, original, call->frame.size) ||
+        !lw_borrowed_transfer(call, true, call->frame.address, call->frame.bytes,
+                              call->frame.size)) {
         free(original);
         lw_signal_frame_deinit(&call->frame);
         return original ? 0 : -ENOMEM;
     }
     call->under_frame = original;
     call->lowest = call->frame.address;
-    prepare_call(call, SYS_getpid, (const uint64_t[6]){0}, &registers);
-    return lw_registers_write(call->tid, &registers);
+    return lw_borrowed_stand_by(call);
 }
 
 /* The thread has its own registers again. */
 static void remove_way_back(struct lw_remote_call *call)
 {
     if (call->under_frame)
-        transfer(call, true, call->frame.address, call->under_frame, call->frame.size);
+        lw_borrowed_transfer(call, true, call->frame.address, call->under_frame, call->frame.size);
     free(call->under_frame);
     call->under_frame = NULL;
     lw_signal_frame_deinit(&call->frame);
@@ -182,7 +156,7 @@ static void remove_way_back(struct lw_remote_call *call)
  * restart of a system call: with its registers, that is given back too. */
 static int give_back(struct lw_remote_call *call)
 {
-    int error = write_mask(call, call->mask);
+    int error = lw_borrowed_write_mask(call, call->mask);
     if (!error && call->rseq_section != 0)
         ptrace(PTRACE_POKEDATA, call->tid, call->rseq_slot, call->rseq_section);
     /* The registers last: until then, the way back is the frame's. */
@@ -211,6 +185,7 @@ static int begin_at_stop(struct lw_remote_call *call, const struct lw_stop *stop
     call->tid = stop->tid;
     call->stop = stop->kind;
     call->stopped_by_us = stop->kind == LW_STOP_TRAP;
+    call->was_disturbed = stop->kind == LW_STOP_GROUP;
     int error = read_state(call);
     if (error)
         return error;
@@ -218,10 +193,16 @@ static int begin_at_stop(struct lw_remote_call *call, const struct lw_stop *stop
     if (!error)
         error = lay_way_back(call);
     if (!error)
-        error = write_mask(call, UINT64_MAX);
+        error = lw_borrowed_write_mask(call, UINT64_MAX);
     if (error)
         give_back(call);
     return error;
+}
+
+static void remove_program(const struct lw_remote_call *call)
+{
+    if (call->code.program != 0)
+        lw_remote_program_remove(call->tracer->breakpoints);
 }
 
 int lw_remote_call_begin(struct lw_tracer *tracer, const struct lw_remote_code *code,
@@ -232,6 +213,7 @@ int lw_remote_call_begin(struct lw_tracer *tracer, const struct lw_remote_code *
     if (!new)
         return -ENOMEM;
     *new = (struct lw_remote_call){.tracer = tracer, .code = *code};
+    new->code.program = tracer->breakpoints ? lw_remote_program_lay(tracer->breakpoints) : 0;
     int error = lw_threads_borrow(tracer, &stop, &new->since_ns);
     if (!error)
         error = begin_at_stop(new, &stop);
@@ -239,6 +221,7 @@ int lw_remote_call_begin(struct lw_tracer *tracer, const struct lw_remote_code *
         *call = new;
         return 0;
     }
+    remove_program(new);
     free(new);
     lw_tracer_wake(tracer); /* a wake-up may have been taken for one of our stops */
     return error;
@@ -252,6 +235,7 @@ int lw_remote_call_begin_alone(struct lw_tracer *tracer, const struct lw_remote_
         return -ENOMEM;
     *new = (struct lw_remote_call){
         .tracer = tracer, .code = *code, .is_alone = true, .since_ns = lw_clock_now()};
+    new->code.program = 0;
     int error = begin_at_stop(new, stop);
     if (!error)
         *call = new;
@@ -289,19 +273,13 @@ static int await_stop(struct lw_remote_call *call, struct lw_stop *stop)
     }
 }
 
-/*
- * Resumes the thread and waits for its next stop of a kind. On the way, SIGSTOP may come, which
- * nothing can block: it is delivered and stops the process, but the thread is ours still. `request`
- * is PTRACE_SYSCALL or PTRACE_CONT.
- */
-static int run_to(struct lw_remote_call *call, enum __ptrace_request request,
-                  bool (*is_wanted)(enum lw_stop_kind))
+int lw_borrowed_run(struct lw_remote_call *call, enum __ptrace_request request, bool interrupt,
+                    bool (*is_wanted)(const struct lw_remote_call *, const struct lw_stop *))
 {
     long signal = 0;
     struct lw_stop stop;
-    do {
-        /* Any stop takes an interrupt back, so it is asked for each time. */
-        if (request == PTRACE_CONT)
+    for (;;) {
+        if (interrupt) /* any stop takes it back, so it is asked for each time */
             ptrace(PTRACE_INTERRUPT, call->tid, NULL, NULL);
         int error = ptrace(request, call->tid, NULL, signal) == 0 ? 0 : -ESRCH;
         if (!error)
@@ -309,38 +287,18 @@ static int run_to(struct lw_remote_call *call, enum __ptrace_request request,
         call->is_gone = error != 0;
         if (error)
             return error;
-        signal = stop.kind == LW_STOP_SIGNAL ? stop.signal : 0;
         call->stop = stop.kind;
-    } while (!is_wanted(stop.kind));
-    return 0;
+        if (is_wanted(call, &stop))
+            return 0;
+        call->was_disturbed = true;
+        signal = stop.kind == LW_STOP_SIGNAL ? stop.signal : 0;
+    }
 }
 
-static bool is_system_call(enum lw_stop_kind kind)
+static bool is_event_stop(const struct lw_remote_call *call, const struct lw_stop *stop)
 {
-    return kind == LW_STOP_SYSCALL;
-}
-
-static bool is_event_stop(enum lw_stop_kind kind)
-{
-    return kind == LW_STOP_TRAP || kind == LW_STOP_GROUP;
-}
-
-int lw_remote_call_make(struct lw_remote_call *call, long number, const uint64_t arguments[6],
-                        int64_t *result)
-{
-    struct lw_registers registers;
-    do {
-        prepare_call(call, number, arguments, &registers);
-        if (call->is_gone || lw_registers_write(call->tid, &registers) != 0 ||
-            run_to(call, PTRACE_SYSCALL, is_system_call) != 0 || /* its beginning */
-            run_to(call, PTRACE_SYSCALL, is_system_call) != 0 || /* its end */
-            lw_registers_read(call->tid, &registers) != 0) {
-            call->is_gone = true;
-            return -ESRCH;
-        }
-    } while (lw_registers_call_broken_off(&registers)); /* by a stop, of which there are few */
-    *result = lw_registers_call_result(&registers);
-    return 0;
+    (void)call;
+    return stop->kind == LW_STOP_TRAP || stop->kind == LW_STOP_GROUP;
 }
 
 /* ---- Stores ---- */
@@ -357,13 +315,19 @@ static int map_page(struct lw_remote_call *call)
     if (result < 0 && result >= -4095)
         return (int)result;
     call->page = (uint64_t)result;
-    call->lowest = call->page + LW_PAGE_SIZE;
+    call->page_lowest = call->page + LW_PAGE_SIZE;
     return 0;
 }
 
-static int write_store(struct lw_remote_call *call, struct store *store, const void *bytes)
+static uint64_t *lowest(struct lw_remote_call *call)
 {
-    store->address = (call->lowest - store->size) & ~15ull;
+    return call->page != 0 ? &call->page_lowest : &call->lowest;
+}
+
+static int write_store(struct lw_remote_call *call, struct lw_remote_store *store,
+                       const void *bytes)
+{
+    store->address = (*lowest(call) - store->size) & ~15ull;
     int error = lw_memory_read_all(store->memory, store->address, store->original, store->size);
     return error ? error : lw_memory_write(store->memory, store->address, bytes, store->size);
 }
@@ -371,12 +335,12 @@ static int write_store(struct lw_remote_call *call, struct store *store, const v
 int lw_remote_call_store(struct lw_remote_call *call, struct lw_memory *memory, const void *bytes,
                          size_t size, uint64_t *address)
 {
-    if (size > STORE_MAX || call->store_count == sizeof(call->stores) / sizeof(call->stores[0]))
+    if (size > LW_STORE_MAX || call->store_count == sizeof(call->stores) / sizeof(call->stores[0]))
         return -E2BIG;
     if (call->is_gone)
         return -ESRCH;
-    struct store *store = &call->stores[call->store_count];
-    *store = (struct store){.memory = memory, .size = size};
+    struct lw_remote_store *store = &call->stores[call->store_count];
+    *store = (struct lw_remote_store){.memory = memory, .size = size};
     int error = write_store(call, store, bytes);
     if (error == -EFAULT && call->page == 0) {
         error = map_page(call);
@@ -385,7 +349,7 @@ int lw_remote_call_store(struct lw_remote_call *call, struct lw_memory *memory, 
     }
     if (error)
         return error;
-    call->lowest = *address = store->address;
+    *lowest(call) = *address = store->address;
     call->store_count++;
     return 0;
 }
@@ -395,7 +359,7 @@ int lw_remote_call_store(struct lw_remote_call *call, struct lw_memory *memory, 
 static void take_stores_back(struct lw_remote_call *call)
 {
     while (call->store_count > 0) {
-        struct store *store = &call->stores[--call->store_count];
+        struct lw_remote_store *store = &call->stores[--call->store_count];
         lw_memory_write(store->memory, store->address, store->original, store->size);
     }
     if (call->page != 0) {
@@ -428,13 +392,17 @@ int lw_remote_call_end(struct lw_remote_call *call, uint64_t *pause_ns)
         take_stores_back(call);
     /* At the end of a system call it is too early: registers given back there are those of the
      * thread when the kernel next looks for signals and restarts, which it does only when there is
-     * something pending. The stop for an interrupt is in the middle of that look. */
+     * something pending. The stops for an interrupt and for a signal are in the middle of that
+     * look; but after a signal's, the thread might not join the others in a group stop. */
     int error = call->is_gone ? -ESRCH : 0;
-    if (!error && !is_event_stop(call->stop))
-        error = run_to(call, PTRACE_CONT, is_event_stop);
+    bool is_in_look = call->stop == LW_STOP_TRAP || call->stop == LW_STOP_GROUP ||
+                      (call->stop == LW_STOP_SIGNAL && !call->was_disturbed);
+    if (!error && !is_in_look)
+        error = lw_borrowed_run(call, PTRACE_CONT, true, is_event_stop);
     if (!error)
         error = give_back(call);
     remove_way_back(call);
+    remove_program(call);
     if (pause_ns)
         *pause_ns = lw_clock_now() - call->since_ns;
     lw_tracer_wake(call->tracer); /* a wake-up may have been taken for one of our stops */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "leakwatch/arch/page.h"
+#include "leakwatch/arch/remote_program.h"
 #include "leakwatch/arch/signal_frame.h"
 #include "leakwatch/trace/remote_call.h"
 
@@ -67,6 +68,7 @@ static uint64_t find(struct lw_module_table *modules, const uint8_t *code, size_
 
 int lw_remote_code_find(struct lw_remote_code *code, struct lw_module_table *modules)
 {
+    code->program = 0;
     code->sigreturn = find(modules, lw_sigreturn_code, LW_SIGRETURN_SIZE);
     code->call =
         code->sigreturn ? find(modules, lw_call_and_return_code, LW_CALL_AND_RETURN_SIZE) : 0;
@@ -81,6 +83,8 @@ bool lw_remote_call_is_under_way(const struct lw_remote_code *code, struct lw_me
                                  const struct lw_registers *registers)
 {
     uint64_t pc = lw_registers_pc(registers), back;
+    if (code->program != 0 && pc - code->program < LW_REMOTE_PROGRAM_SIZE)
+        return true;
     return code->sigreturn != 0 && (pc == code->call || pc == code->call + LW_SYSCALL_SIZE) &&
            lw_memory_read_all(memory, lw_registers_sp(registers), &back, sizeof(back)) == 0 &&
            back == code->sigreturn;

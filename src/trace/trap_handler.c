@@ -54,26 +54,22 @@ static int exchange(struct lw_remote_call *call, struct lw_memory *memory,
     return error;
 }
 
-int lw_trap_handler_is_installed(struct lw_remote_call *call, struct lw_memory *memory,
-                                 uint64_t place)
+int lw_trap_handler_read_action(struct lw_remote_call *call, struct lw_memory *memory,
+                                struct lw_signal_action *current)
 {
-    struct lw_signal_action current;
-    int error = exchange(call, memory, NULL, &current);
-    return error ? error : current.handler == place;
+    return exchange(call, memory, NULL, current);
 }
 
-int lw_trap_handler_install(struct lw_remote_call *call, struct lw_memory *memory, uint64_t place)
+int lw_trap_handler_install(struct lw_remote_call *call, struct lw_memory *memory, uint64_t place,
+                            const struct lw_signal_action *previous)
 {
-    struct lw_signal_action previous, replaced;
-    int error = exchange(call, memory, NULL, &previous);
-    if (error)
-        return error;
+    struct lw_signal_action replaced;
     /* Known to the handler before it is there. */
-    error = lw_memory_write(memory, place + LW_TRAP_HANDLER_DATA, &previous, sizeof(previous));
-    const struct lw_signal_action action = lw_trap_handler_action(place, &previous);
+    int error = lw_memory_write(memory, place + LW_TRAP_HANDLER_DATA, previous, sizeof(*previous));
+    const struct lw_signal_action action = lw_trap_handler_action(place, previous);
     if (!error)
         error = exchange(call, memory, &action, &replaced);
-    if (!error && memcmp(&replaced, &previous, sizeof(previous)) != 0) /* changed in between */
+    if (!error && memcmp(&replaced, previous, sizeof(replaced)) != 0) /* changed in between */
         error = lw_memory_write(memory, place + LW_TRAP_HANDLER_DATA, &replaced, sizeof(replaced));
     return error;
 }

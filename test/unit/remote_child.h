@@ -237,8 +237,15 @@ static void on_queued_signal(int signal, siginfo_t *info, void *context)
     board->handled++;
 }
 
+/* Makes calls one by one, as where no signal can end the program that makes them at one go. */
+static bool one_by_one;
+
 static inline void handle_signals(void)
 {
+    if (one_by_one) {
+        signal(SIGURG, on_user_signal); /* SIGWINCH is blocked */
+        signal(SIGCHLD, on_user_signal);
+    }
     struct sigaction user = {.sa_handler = on_user_signal};
     struct sigaction queued = {.sa_sigaction = on_queued_signal, .sa_flags = SA_SIGINFO};
     sigaddset(&queued.sa_mask, SIGUSR1);

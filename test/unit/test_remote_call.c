@@ -332,5 +332,7 @@ int main(void)
         cmocka_unit_test(test_a_store_without_room_on_the_stack),
         cmocka_unit_test(test_instruction),
     };
-    return cmocka_run_group_tests(tests, setup_board, teardown_board);
+    int failed = cmocka_run_group_tests(tests, setup_board, teardown_board);
+    one_by_one = true;
+    return failed + cmocka_run_group_tests(tests, setup_board, teardown_board);
 }

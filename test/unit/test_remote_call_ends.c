@@ -326,5 +326,7 @@ int main(void)
         cmocka_unit_test(test_ended_by_another_thread),
         cmocka_unit_test(test_the_thread_finds_its_way_back),
     };
-    return cmocka_run_group_tests(tests, setup_board, teardown_board);
+    int failed = cmocka_run_group_tests(tests, setup_board, teardown_board);
+    one_by_one = true;
+    return failed + cmocka_run_group_tests(tests, setup_board, teardown_board);
 }

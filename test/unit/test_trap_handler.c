@@ -66,10 +66,11 @@ static void *plant_and_end(void *argument)
     if (lw_trap_handler_write(memory, address, pairs, LENGTH(pairs)) != 0)
         return "write";
     struct lw_remote_call *call = begin(fixture);
-    if (lw_trap_handler_is_installed(call, memory, address) != 0)
+    struct lw_signal_action current;
+    if (lw_trap_handler_read_action(call, memory, &current) != 0 || current.handler == address)
         return "installed before";
-    if (lw_trap_handler_install(call, memory, address) != 0 ||
-        lw_trap_handler_is_installed(call, memory, address) != 1)
+    if (lw_trap_handler_install(call, memory, address, &current) != 0 ||
+        lw_trap_handler_read_action(call, memory, &current) != 0 || current.handler != address)
         return "not installed";
     end(call);
     write_code(fixture, lw_breakpoint_instruction);

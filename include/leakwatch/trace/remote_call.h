@@ -12,11 +12,14 @@
  * call that the kernel restarts by itself; or in another, which is then made again). Its signals
  * are blocked meanwhile, and its registers, its mask and an interrupted system call are given back,
  * so that the program cannot tell. All other threads run on: their stops are dispatched here, and
- * nobody else polls the tracer until the end. The calls run from system call stop to system call
- * stop (PTRACE_SYSCALL), at a system call instruction that the target has anyway. A call that
- * sleeps with a time limit (nanosleep, poll) must not be made: it would overwrite the kernel's note
- * of how to restart the thread's own. A thread that filters its system calls (seccomp) is not asked
- * to make any; whether syscall user dispatch permits a call is the caller's business.
+ * nobody else polls the tracer until the end. The calls are made by a small program, which lies in
+ * padding of the target's code meanwhile and ends with a signal to the thread itself, that its
+ * tracer takes away: so the thread goes through one stop for any number of calls. Where that is not
+ * possible they run from system call stop to system call stop (PTRACE_SYSCALL), at a system call
+ * instruction that the target has anyway. A call that sleeps with a time limit (nanosleep, poll)
+ * must not be made: it would overwrite the kernel's note of how to restart the thread's own. A
+ * thread that filters its system calls (seccomp) is not asked to make any; whether syscall user
+ * dispatch permits a call is the caller's business.
  *
  * A stop by SIGSTOP that comes meanwhile stops the other threads at once, and the borrowed one when
  * it is given back; of a stopped process, the thread is stopped again afterwards.
@@ -30,6 +33,7 @@ struct lw_remote_call; /* a borrowed thread */
 struct lw_remote_code {
     uint64_t call;      /* a system call instruction, followed by a return where there is such */
     uint64_t sigreturn; /* the system call rt_sigreturn; 0: none */
+    uint64_t program;   /* (leakwatch/arch/remote_program.h) while it is there; 0: it is not */
 };
 
 /* Everything that is planted must be planted later. 0; -ESRCH: the target has ended or become
@@ -44,6 +48,22 @@ int lw_remote_call_begin(struct lw_tracer *tracer, const struct lw_remote_code *
  * there as before. */
 int lw_remote_call_begin_alone(struct lw_tracer *tracer, const struct lw_remote_code *code,
                                const struct lw_stop *stop, struct lw_remote_call **call);
+
+struct lw_remote_request {
+    long number;
+    uint64_t arguments[6];
+    /* Requests in front of this one, counted from 1, whose results are added to the first and the
+     * fifth argument; 0: nothing. */
+    unsigned first_plus, fifth_plus;
+    /* The requests behind it are made whatever its result is; without this, an error ends it, */
+    bool may_fail;
+    bool is_fixed;  /* and so does any other result than the first argument */
+    int64_t result; /* a negative errno of the target's on failure; -ECANCELED: it was not made */
+};
+
+/* Makes system calls, one after the other: 0 and the results, or an error as above. */
+int lw_remote_call_make_all(struct lw_remote_call *call, struct lw_remote_request *requests,
+                            size_t count);
 
 /* Makes one system call: 0 and *result (a negative errno of the target's on failure), or an error
  * as above. */

@@ -26,11 +26,12 @@ size_t lw_trap_handler_size(size_t pairs);
 int lw_trap_handler_write(struct lw_memory *memory, uint64_t place,
                           const struct lw_trap_handler_pair *pairs, size_t count);
 
-/* Is the handler at this place the one that is installed? 1 or 0, or a negative errno. */
-int lw_trap_handler_is_installed(struct lw_remote_call *call, struct lw_memory *memory,
-                                 uint64_t place);
-/* Installs the handler that was written. */
-int lw_trap_handler_install(struct lw_remote_call *call, struct lw_memory *memory, uint64_t place);
+/* What SIGTRAP does now. */
+int lw_trap_handler_read_action(struct lw_remote_call *call, struct lw_memory *memory,
+                                struct lw_signal_action *current);
+/* Installs the handler that was written, over the action that was read. */
+int lw_trap_handler_install(struct lw_remote_call *call, struct lw_memory *memory, uint64_t place,
+                            const struct lw_signal_action *previous);
 /* Puts back the action that the program had when the handler at this place was installed, unless it
  * has set another one since. Does nothing where it is not installed. */
 int lw_trap_handler_remove(struct lw_remote_call *call, struct lw_memory *memory, uint64_t place);

@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <sys/ptrace.h>
 
+#include "leakwatch/arch/remote_program.h"
+
 const uint8_t lw_syscall_instruction[LW_SYSCALL_SIZE] = {0x0f, 0x05};
 
 int lw_registers_read(pid_t tid, struct lw_registers *registers)
@@ -139,6 +141,15 @@ void lw_registers_set_call(struct lw_registers *registers, long number, const ui
     r->rip = instruction;
     r->orig_rax = UINT64_MAX; /* in no system call: there is nothing to restart */
     r->eflags &= ~TRAP_FLAG;  /* of a program that steps itself */
+}
+
+void lw_registers_set_program(struct lw_registers *registers, uint64_t program, uint64_t requests)
+{
+    struct user_regs_struct *r = &registers->native;
+    r->rbx = requests;
+    r->rip = program;
+    r->orig_rax = UINT64_MAX;
+    r->eflags &= ~TRAP_FLAG;
 }
 
 int64_t lw_registers_call_result(const struct lw_registers *registers)

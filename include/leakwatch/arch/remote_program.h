@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A small program that makes one system call after the other. */
+#ifndef LEAKWATCH_ARCH_REMOTE_PROGRAM_H
+#define LEAKWATCH_ARCH_REMOTE_PROGRAM_H
+
+#include <stdint.h>
+
+#include "leakwatch/arch/registers.h"
+
+/* What becomes of a call's result: an error ends the program, unless... */
+#define LW_REQUEST_MAY_FAIL 1u /* the calls behind it do not need it */
+/* And so does any other result than its first argument (MAP_FIXED_NOREPLACE before Linux 4.17). */
+#define LW_REQUEST_IS_FIXED 2u
+#define LW_REQUEST_IS_LAST  4u /* made in any case, also after an error */
+
+/* One system call, as the program reads it. */
+struct lw_program_request {
+    uint64_t number;
+    uint64_t arguments[6];
+    uint64_t first_plus, fifth_plus; /* addresses of what is added to those two arguments: another
+                                        request's result, or a zero */
+    uint64_t flags;                  /* LW_REQUEST_ */
+    int64_t result;                  /* negative errno on failure */
+};
+
+/*
+ * Code that runs in the target, at any address and with any stack: it makes the calls of an array
+ * of requests, whose address it is given by lw_registers_set_program, and then returns to where the
+ * stack pointer points. LW_REMOTE_PROGRAM_END is the offset of the instruction behind the system
+ * call.
+ */
+#define LW_REMOTE_PROGRAM_SIZE 112u
+#define LW_REMOTE_PROGRAM_END  43u
+extern const uint8_t lw_remote_program_code[LW_REMOTE_PROGRAM_SIZE];
+
+void lw_registers_set_program(struct lw_registers *registers, uint64_t program, uint64_t requests);
+
+#endif

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Lists of system calls, made at one go by a program in the target or one by one: the results are
+ * the same. */
+#include "remote_child.h"
+
+#include "leakwatch/arch/remote_program.h"
+
+/* How many copies of the program are in the child's executable mappings. */
+static unsigned count_programs(struct fixture *fixture)
+{
+    char path[64], line[512];
+    unsigned count = 0;
+    snprintf(path, sizeof(path), "/proc/%d/maps", (int)fixture->child);
+    FILE *maps = fopen(path, "re");
+    assert_non_null(maps);
+    while (fgets(line, sizeof(line), maps)) {
+        unsigned long start, end;
+        uint8_t page[4096];
+        if (sscanf(line, "%lx-%lx r-x", &start, &end) != 2 || !strstr(line, " r-xp "))
+            continue;
+        /* It is in the padding of the last page, if anywhere. */
+        if (lw_memory_read_all(&fixture->memory.memory, end - sizeof(page), page, sizeof(page)))
+            continue;
+        count += memmem(page, sizeof(page), lw_remote_program_code, LW_REMOTE_PROGRAM_SIZE) != NULL;
+    }
+    fclose(maps);
+    return count;
+}
+
+static void test_results_of_a_list(void **state)
+{
+    struct fixture *fixture = *state;
+    for (size_t i = 0; i < LENGTH(kinds); i++) {
+        start(fixture, &kinds[i]);
+        for (int n = 0; n < 20; n++) {
+            const uint64_t size = 8192;
+            uint64_t anonymous = MAP_PRIVATE | MAP_ANONYMOUS;
+            struct lw_remote_request requests[] = {
+                {.number = SYS_mmap, .arguments = {0, size, PROT_READ, anonymous, UINT64_MAX}},
+                {.number = SYS_madvise, .arguments = {0, size, MADV_DONTFORK}, .first_plus = 1},
+                {.number = SYS_madvise, .arguments = {1}, .first_plus = 1, .may_fail = true},
+                {.number = SYS_mmap,
+                 .arguments = {4096, 4096, PROT_READ, anonymous | MAP_FIXED, UINT64_MAX},
+                 .first_plus = 1,
+                 .is_fixed = true},
+                {.number = SYS_munmap, .arguments = {0, size}, .first_plus = 1},
+                {.number = SYS_getpid},
+            };
+            struct lw_remote_call *call = begin(fixture);
+            assert_int_equal(count_programs(fixture), 1);
+            assert_int_equal(lw_remote_call_make_all(call, requests, LENGTH(requests)), 0);
+            assert_true(requests[0].result > 0);
+            assert_int_equal(requests[1].result, 0);
+            assert_int_equal(requests[2].result, -EINVAL);
+            assert_int_equal(requests[3].result, requests[0].result + 4096);
+            assert_int_equal(requests[4].result, 0);
+            assert_int_equal(requests[5].result, fixture->child);
+            end(call);
+            assert_int_equal(count_programs(fixture), 0);
+            if (n % 4 == 0)
+                feed(fixture, kinds[i].body);
+        }
+        unsigned rounds = board->rounds;
+        feed(fixture, kinds[i].body);
+        assert_true(pump(fixture, 5000, &board->rounds, rounds + 1));
+        expect_no_harm(kinds[i].name);
+        fixture_kill(fixture);
+    }
+}
+
+static void test_an_error_ends_it(void **state)
+{
+    struct fixture *fixture = *state;
+    start(fixture, &kinds[0]);
+    struct lw_remote_call *call = begin(fixture);
+    struct lw_remote_request failing[] = {
+        {.number = SYS_getpid},
+        {.number = SYS_munmap, .arguments = {1, 4096}},
+        {.number = SYS_getpid},
+    };
+    assert_int_equal(lw_remote_call_make_all(call, failing, LENGTH(failing)), 0);
+    assert_int_equal(failing[0].result, fixture->child);
+    assert_int_equal(failing[1].result, -EINVAL);
+    assert_int_equal(failing[2].result, -ECANCELED);
+    /* What is mapped elsewhere than was asked for is no error of the kernel's. */
+    struct lw_remote_request elsewhere[] = {
+        {.number = SYS_mmap,
+         .arguments = {4096 * 1024, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, UINT64_MAX},
+         .is_fixed = true},
+        {.number = SYS_getpid},
+    };
+    elsewhere[0].arguments[0] += 1; /* a hint that is rounded */
+    assert_int_equal(lw_remote_call_make_all(call, elsewhere, LENGTH(elsewhere)), 0);
+    assert_true(elsewhere[0].result > 0);
+    assert_int_equal(elsewhere[1].result, -ECANCELED);
+    assert_int_equal(make(call, SYS_munmap, (uint64_t)elsewhere[0].result, 4096, 0, 0), 0);
+    assert_int_equal(lw_remote_call_make_all(call, NULL, 0), 0);
+    end(call);
+    assert_true(pump(fixture, 5000, &board->rounds, board->rounds + 5));
+    expect_no_harm("an error");
+    fixture_kill(fixture);
+}
+
+/* Uncaught, it has no effect on the thread; it is not taken for the program's end. */
+static void test_the_same_signal_from_elsewhere(void **state)
+{
+    struct fixture *fixture = *state;
+    start(fixture, &kinds[2]);
+    for (int n = 0; n < REPETITIONS; n++) {
+        struct lw_remote_call *call = begin(fixture);
+        kill(fixture->child, SIGURG);
+        assert_int_equal(make(call, SYS_getpid, 0, 0, 0, 0), fixture->child);
+        kill(fixture->child, SIGURG);
+        end(call);
+    }
+    assert_true(pump(fixture, 5000, &board->rounds, board->rounds + 5));
+    expect_no_harm("SIGURG");
+    fixture_kill(fixture);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_results_of_a_list),
+        cmocka_unit_test(test_an_error_ends_it),
+        cmocka_unit_test(test_the_same_signal_from_elsewhere),
+    };
+    int failed = cmocka_run_group_tests(tests, setup_board, teardown_board);
+    one_by_one = true;
+    return failed + cmocka_run_group_tests(tests, setup_board, teardown_board);
+}
