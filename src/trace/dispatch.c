@@ -11,8 +11,7 @@ static bool is_ignored_by_default(int signal)
     return signal == SIGCHLD || signal == SIGURG || signal == SIGWINCH || signal == SIGCONT;
 }
 
-/* Would the kernel have thrown this signal away, had the thread not been traced? */
-static bool is_ignored(const struct lw_tracer *tracer, pid_t tid, int signal)
+bool lw_threads_ignores(const struct lw_tracer *tracer, pid_t tid, int signal)
 {
     struct lw_task_status status;
     if (lw_task_status_read(tracer->pid, tid, &status) != 0)
@@ -28,9 +27,11 @@ static bool is_ignored(const struct lw_tracer *tracer, pid_t tid, int signal)
  * signal that is ignored would not even have woken an untraced thread: the system call that it
  * broke off is made again.
  */
-static void deliver_signal(struct lw_tracer *tracer, struct lw_thread *thread, int signal)
+static void deliver_signal(struct lw_tracer *tracer, struct lw_thread *thread, int signal,
+                           bool after_group_stop)
 {
-    if (!lw_threads_rewind(tracer, thread) && is_ignored(tracer, thread->tid, signal)) {
+    if (!lw_threads_rewind(tracer, thread) && !after_group_stop &&
+        lw_threads_ignores(tracer, thread->tid, signal)) {
         lw_threads_restart_call(thread);
         lw_threads_let_others_take_signals(tracer, thread->tid);
     }
@@ -45,6 +46,19 @@ static void enter_group_stop(struct lw_tracer *tracer, struct lw_thread *thread)
 {
     lw_threads_rewind(tracer, thread);
     thread->stopped = ptrace(PTRACE_LISTEN, thread->tid, NULL, NULL) == 0;
+}
+
+/*
+ * PTRACE_EVENT_STOP without a group-stop: an interrupt of ours that is reported late, or SIGCONT,
+ * of which the kernel tells every thread by waking it. A call that this has broken off is made
+ * again; but where the process had been stopped, some calls fail untraced, too (signal(7)).
+ */
+static void pass_trap(struct lw_thread *thread, bool was_stopped)
+{
+    if (!was_stopped)
+        lw_threads_restart_call(thread);
+    thread->continued = was_stopped;
+    lw_ptrace_continue(thread->tid, 0);
 }
 
 /* Everything of the old image is gone but the one thread, which has the process's id now. */
@@ -88,11 +102,14 @@ enum lw_trace_outcome lw_tracer_dispatch(struct lw_tracer *tracer, const struct 
     struct lw_thread *thread = lw_threads_at_stop(tracer, stop);
     if (!thread)
         return LW_TRACE_GOES_ON;
-    thread->stopped = false;
-    lw_threads_note_stop(thread, stop->kind);
+    const bool was_stopped = thread->stopped, was_continued = thread->continued;
+    lw_threads_note_stop(thread);
     switch (stop->kind) {
     case LW_STOP_SIGNAL:
-        deliver_signal(tracer, thread, stop->signal);
+        deliver_signal(tracer, thread, stop->signal, was_continued);
+        break;
+    case LW_STOP_TRAP:
+        pass_trap(thread, was_stopped);
         break;
     case LW_STOP_GROUP:
         enter_group_stop(tracer, thread);
@@ -134,7 +151,6 @@ struct lw_breakpoint *lw_tracer_hit(struct lw_tracer *tracer, const struct lw_st
         lw_breakpoint_hit(tracer->breakpoints, lw_registers_pc(registers));
     if (!breakpoint || !is_trap(breakpoint, thread))
         return NULL;
-    thread->interrupted = false;
     lw_registers_set_pc(registers, breakpoint->address);
     *again = thread->replaying && lw_registers_equal(registers, &thread->replay);
     thread->replaying = false;
@@ -145,6 +161,7 @@ void lw_tracer_pass(struct lw_thread *thread, const struct lw_breakpoint *breakp
 {
     uint64_t pc = breakpoint->planted ? breakpoint->copy : breakpoint->address;
     thread->passed = breakpoint->is_short ? breakpoint : NULL;
+    lw_threads_note_stop(thread);
     lw_registers_write_pc(thread->tid, pc);
     lw_threads_mend_mask(thread);
     lw_ptrace_continue(thread->tid, 0);

@@ -13,6 +13,15 @@
  * stand in a copy, or have a trap on its way (a cgroup that is frozen stops threads anywhere). */
 #define WARN_NS (5 * LW_NS_PER_SECOND)
 
+/* Would nothing have broken off a system call here, had the thread not been traced? */
+static bool is_our_doing(const struct lw_tracer *tracer, const struct lw_stop *stop,
+                         const struct lw_thread *thread)
+{
+    if (stop->kind == LW_STOP_SIGNAL)
+        return !thread->continued && lw_threads_ignores(tracer, stop->tid, stop->signal);
+    return stop->kind == LW_STOP_TRAP && !thread->stopped;
+}
+
 /* Releases a thread that has stopped, whatever it stopped for, in the state that it would have
  * untraced. */
 static void release(struct lw_tracer *tracer, const struct lw_stop *stop, struct lw_thread *thread)
@@ -29,7 +38,7 @@ static void release(struct lw_tracer *tracer, const struct lw_stop *stop, struct
     if (lw_tracer_hit(tracer, stop, thread, &registers, &again)) {
         lw_registers_write_pc(stop->tid, lw_registers_pc(&registers));
         signal = 0;
-    } else if (!lw_threads_rewind(tracer, thread) && stop->kind == LW_STOP_TRAP) {
+    } else if (!lw_threads_rewind(tracer, thread) && is_our_doing(tracer, stop, thread)) {
         lw_threads_restart_call(thread);
     }
     lw_threads_mend_mask(thread);

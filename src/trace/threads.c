@@ -121,13 +121,6 @@ void lw_threads_restart_call(const struct lw_thread *thread)
     lw_registers_write(thread->tid, &registers);
 }
 
-void lw_threads_note_stop(struct lw_thread *thread, enum lw_stop_kind kind)
-{
-    if (thread->interrupted && kind == LW_STOP_TRAP)
-        lw_threads_restart_call(thread);
-    thread->interrupted = false;
-}
-
 void lw_threads_let_others_take_signals(const struct lw_tracer *tracer, pid_t tid)
 {
     struct lw_task_status status;

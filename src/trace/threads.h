@@ -20,6 +20,13 @@ void lw_threads_remove(struct lw_tracer *tracer, struct lw_thread *thread);
 /* Takes the exit of a thread off the kernel's hands. */
 void lw_threads_reap(pid_t tid);
 
+/* Whatever stop it is, the kernel has taken an interrupt of ours back with it, or reports that
+ * next. */
+static inline void lw_threads_note_stop(struct lw_thread *thread)
+{
+    thread->stopped = thread->interrupted = thread->continued = false;
+}
+
 /* Each tolerates a thread that is gone (SIGKILL may come at any moment). */
 void lw_ptrace_continue(pid_t tid, int signal);
 void lw_ptrace_detach(pid_t tid, int signal);
@@ -34,6 +41,9 @@ bool lw_threads_rewind(struct lw_tracer *tracer, struct lw_thread *thread);
 /* Sets up a system call that only our stop has broken off to be made again; one that a signal with
  * a handler is about to break off is left to fail. */
 void lw_threads_restart_call(const struct lw_thread *thread);
+
+/* Would the kernel have thrown this signal away, had the thread not been traced? */
+bool lw_threads_ignores(const struct lw_tracer *tracer, pid_t tid, int signal);
 
 /*
  * While this thread stood here, the kernel may have woken another one, asleep in a system call, for
@@ -62,9 +72,6 @@ struct lw_thread *lw_threads_at_stop(struct lw_tracer *tracer, const struct lw_s
 /* Interrupts the threads that are not asleep in a system call, nor stopped: marks them
  * `interrupted`, and returns how many. */
 size_t lw_threads_interrupt_running(struct lw_tracer *tracer);
-/* A stop has come: whatever it is, the kernel has taken an interrupt of ours back with it; and
- * where it is that interrupt's own, the system call that it broke off is made again. */
-void lw_threads_note_stop(struct lw_thread *thread, enum lw_stop_kind kind);
 /* The threads whose stops are still to come: interrupted or newborn. */
 size_t lw_threads_count_awaited(const struct lw_tracer *tracer);
 /* Tells that they do not stop. */

@@ -137,16 +137,6 @@ def test_sampling_by_itself(target, record):
     assert_working(storm)
 
 
-def test_a_sleeping_process_is_watched(target, record):
-    """No thread has to wake for it: each blocked call goes on, undisturbed."""
-    sleeper = target("sleeper")
-    watch = record(sleeper.pid, "-i", "1h")
-    assert tracers(sleeper.pid) == {"0"}
-    watch.detach()
-    assert sleeper.ask("count")["disturbed"] == {}
-    assert_working(sleeper)
-
-
 def test_two_engines_tell_the_same(target, healthy_watch):
     """One program, one plan, each engine in turn: the same leaks, to the byte."""
     for engine in harness.ENGINES:

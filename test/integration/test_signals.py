@@ -117,33 +117,6 @@ def test_continued_while_watched_goes_on(target, watch):
     assert_working(storm)
 
 
-def test_blocked_calls_see_no_error(target, watch):
-    """No EINTR in calls that a stop interrupts, over several attaches and detaches."""
-    sleeper = target("sleeper")
-    wait_until(lambda: all(read_status(sleeper.pid, int(tid))["State"][0] in "SR"
-                           for tid in os.listdir(f"/proc/{sleeper.pid}/task")), "asleep")
-    for _ in range(5):
-        watching = watch(sleeper.pid, "-i", "1h")
-        watching.detach()
-    assert sleeper.ask("count")["disturbed"] == {}
-    assert_working(sleeper)
-
-
-def test_ignored_signals_disturb_nobody(target, healthy_watch):
-    sleeper = target("sleeper")
-    healthy_watch(sleeper.pid, "-i", "1h")
-    # One at a time: of two at once, the kernel may wake a thread for the one that another takes.
-    def taken():
-        status = read_status(sleeper.pid, sleeper.pid)
-        return status["ShdPnd"] == "0" * 16 and status["State"][0] == "S"
-
-    for number in (signal.SIGCHLD, signal.SIGWINCH, signal.SIGURG) * 5:
-        os.kill(sleeper.pid, number)
-        wait_until(taken, "signal taken")
-    assert_working(sleeper)
-    assert sleeper.ask("count")["disturbed"] == {}
-
-
 def test_an_inherited_ignored_sigchld_does_not_make_us_deaf(target, healthy_watch):
     """A supervisor that ignores SIGCHLD hands that down, and the tracer waits for this signal."""
     storm = target("storm", 2, "run")

@@ -39,6 +39,7 @@ struct lw_thread {
     bool stopped;        /* in a group-stop (PTRACE_LISTEN) */
     bool blocks_sigtrap; /* a trap unblocks SIGTRAP (force_sig), and this thread wants it blocked */
     bool interrupted;    /* by us: its stop is still to come */
+    bool continued;      /* the latest stop was the end of a group-stop, by SIGCONT */
     bool replaying; /* was put back before a breakpoint for a signal handler's sake, with `replay`:
                        the same hit again is not a new one */
     struct lw_registers replay;
