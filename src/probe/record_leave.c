@@ -53,6 +53,18 @@ static bool returns_to_agent(struct leaving *leaving, const struct lw_registers 
 }
 
 /*
+ * The same of a thread that sleeps in a system call, without waking it: true also where that cannot
+ * be told. Stacks of sleepers are often full of old words of ours, since little but the allocator
+ * is called between one sleep and the next; and to stop them is not free (lw_threads_restart_call).
+ */
+static bool may_return_asleep(struct leaving *leaving, const struct lw_visit *visit)
+{
+    struct lw_registers registers;
+    lw_registers_of_sleeper(&registers, visit->pc, visit->sp);
+    return returns_to_agent(leaving, &registers) || !lw_visit_slept_on(visit);
+}
+
+/*
  * The entries are the program's own again, so nobody comes in any more: who was seen outside once
  * stays outside.
  */
@@ -65,7 +77,7 @@ static enum lw_visit_result visit_to_leave(void *context, const struct lw_visit 
         !record_is_noted(leaving->search.record, visit->tid))
         return LW_VISIT_DONE;
     if (!visit->registers)
-        return LW_VISIT_STOP;
+        return may_return_asleep(leaving, visit) ? LW_VISIT_STOP : LW_VISIT_DONE;
     return returns_to_agent(leaving, visit->registers) ? LW_VISIT_AGAIN : LW_VISIT_DONE;
 }
 

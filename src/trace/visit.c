@@ -42,6 +42,16 @@ static bool read_sleeper(pid_t tid, struct lw_visit *visit)
     return visit->sp != 0;
 }
 
+bool lw_visit_slept_on(const struct lw_visit *visit)
+{
+    struct lw_visit now;
+    struct lw_task_status status;
+    /* The count last: it is what the sleep began with. */
+    return read_sleeper(visit->tid, &now) && now.pc == visit->pc && now.sp == visit->sp &&
+           lw_task_status_read(visit->tid, visit->tid, &status) == 0 &&
+           status.sleeps == visit->sleeps;
+}
+
 /* Looks at a thread that sleeps, and has any other stop. */
 static void approach(struct round *round, struct lw_thread *thread)
 {
@@ -52,6 +62,7 @@ static void approach(struct round *round, struct lw_thread *thread)
     if (thread->newborn)
         return; /* it has yet to run its first instruction, far from what matters */
     if (!thread->stopped && read_sleeper(thread->tid, &visit)) {
+        visit.sleeps = status.sleeps;
         enum lw_visit_result result = round->visitor(round->context, &visit);
         round->again += result == LW_VISIT_AGAIN;
         if (result != LW_VISIT_STOP)

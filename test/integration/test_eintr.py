@@ -75,6 +75,32 @@ def test_20_attaches_and_detaches_disturb_no_call(target, watch):
     assert_working(blocked)
 
 
+def test_sleeping_threads_sleep_on(target, watch):
+    """Neither end of a watch wakes more than the few threads that are borrowed, although the
+    stacks are full of what the watched calls have left there."""
+    blocked = start(target, 600000)
+
+    def sleeps():
+        wait_until_asleep(blocked.pid)
+        return {tid: status["voluntary_ctxt_switches"]
+                for tid, status in each_status(blocked.pid).items()}
+
+    woken = []
+    for round_number in range(1, 6):
+        before = sleeps()
+        watching = watch(blocked.pid, "-i", "1h")
+        attached = sleeps()
+        sent = blocked.ask(f"interrupt {int(signal.SIGUSR2)}")["sent"]  # each allocates
+        wait_until(lambda: blocked.ask("count")["handled"] == sent * round_number, "handled")
+        watched = sleeps()
+        watching.detach()
+        after = sleeps()
+        for earlier, later in ((before, attached), (watched, after)):
+            # beside the main thread and the one that allocates
+            woken.append(sum(earlier[tid] != later[tid] for tid in earlier) - 2)
+    assert max(woken) <= 3, woken
+
+
 def test_ignored_signals_disturb_no_call(target, healthy_watch):
     blocked = start(target)
     healthy_watch(blocked.pid, "-i", "1h")

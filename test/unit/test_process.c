@@ -90,10 +90,12 @@ static void test_parses_status(void **state)
                                                    "SigBlk:\t8000000000000000\n"
                                                    "SigIgn:\t0000000000001000\n"
                                                    "SigCgt:\t00000001800004ec\n"
-                                                   "Seccomp:\t2\n"),
+                                                   "Seccomp:\t2\n"
+                                                   "voluntary_ctxt_switches:\t150\n"),
                      0);
     assert_string_equal(status.name, "a\nState:\\\tZ)");
     assert_int_equal(status.state, 't');
+    assert_int_equal(status.sleeps, 150);
     assert_int_equal(status.tgid, 4100);
     assert_int_equal(status.ppid, 17);
     assert_int_equal(status.tracer, 99);

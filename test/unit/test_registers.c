@@ -273,6 +273,18 @@ static void test_reads_and_writes_a_tracee(void **state)
     assert_int_equal(lw_registers_write(sleeper->pid, &saved), -ESRCH); /* gone */
 }
 
+static void test_a_sleeper_has_no_frame_pointer(void **state)
+{
+    (void)state;
+    struct lw_registers registers = sample();
+    lw_registers_of_sleeper(&registers, 0x7fff1000, 0x7ffc2000);
+    assert_int_equal(lw_registers_pc(&registers), 0x7fff1000);
+    assert_int_equal(lw_registers_sp(&registers), 0x7ffc2000);
+    assert_int_equal(registers.native.rbx, 0);
+    /* Neither an address nor the mark of the outermost frame. */
+    assert_int_equal(lw_registers_frame_pointer(&registers), 1);
+}
+
 static void test_system_calls(void **state)
 {
     (void)state;
@@ -313,6 +325,7 @@ int main(void)
         cmocka_unit_test(test_equal),
         cmocka_unit_test(test_restarts_what_failed_with_eintr),
         cmocka_unit_test(test_leaves_everything_else_alone),
+        cmocka_unit_test(test_a_sleeper_has_no_frame_pointer),
         cmocka_unit_test(test_system_calls),
         cmocka_unit_test_setup_teardown(test_an_interrupted_call_goes_on, setup_sleeper,
                                         teardown_sleeper),

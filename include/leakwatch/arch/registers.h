@@ -27,6 +27,10 @@ void lw_registers_set_sp(struct lw_registers *registers, uint64_t sp);
 uint64_t lw_registers_thread_pointer(const struct lw_registers *registers);
 uint64_t lw_registers_frame_pointer(const struct lw_registers *registers);
 
+/* All that is known of a thread that sleeps in a system call, from /proc/PID/syscall. The other
+ * registers are such that what depends on them cannot be unwound. */
+void lw_registers_of_sleeper(struct lw_registers *registers, uint64_t pc, uint64_t sp);
+
 /* The same place in the same call: all registers that a signal handler's return brings back. */
 bool lw_registers_equal(const struct lw_registers *a, const struct lw_registers *b);
 

@@ -10,6 +10,7 @@
 struct lw_visit {
     pid_t tid;
     uint64_t pc, sp;
+    uint64_t sleeps;                /* (asleep) how often it had gone to sleep */
     struct lw_registers *registers; /* NULL while it sleeps; a stopped one's may be changed */
 };
 
@@ -21,6 +22,10 @@ enum lw_visit_result {
 };
 
 typedef enum lw_visit_result (*lw_visitor)(void *context, const struct lw_visit *visit);
+
+/* The thread was asleep when it was visited, and has not woken since: what was read of its stack
+ * meanwhile belongs together. */
+bool lw_visit_slept_on(const struct lw_visit *visit);
 
 /*
  * One round: every thread that is attached, and those that come meanwhile. Threads run on as soon

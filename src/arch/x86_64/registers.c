@@ -56,6 +56,12 @@ uint64_t lw_registers_frame_pointer(const struct lw_registers *registers)
     return registers->native.rbp;
 }
 
+void lw_registers_of_sleeper(struct lw_registers *registers, uint64_t pc, uint64_t sp)
+{
+    /* A frame pointer of 0 would mark the outermost frame. */
+    *registers = (struct lw_registers){.native = {.rip = pc, .rsp = sp, .rbp = 1}};
+}
+
 bool lw_registers_equal(const struct lw_registers *a, const struct lw_registers *b)
 {
     const struct user_regs_struct *p = &a->native, *q = &b->native;
