@@ -76,6 +76,19 @@ size_t lw_threads_interrupt_running(struct lw_tracer *tracer)
     return count;
 }
 
+void lw_threads_let_others_take_signals(const struct lw_tracer *tracer, pid_t tid)
+{
+    struct lw_task_status status;
+    if (tracer->threads.count < 2 || lw_task_status_read(tracer->pid, tid, &status) != 0 ||
+        (status.signals_pending & ~status.signals_blocked) == 0)
+        return;
+    lw_vector_for_each (item, &tracer->threads) {
+        struct lw_thread *thread = *item;
+        if (thread->tid != tid && !thread->interrupted && !is_idle(thread))
+            thread->interrupted = ptrace(PTRACE_INTERRUPT, thread->tid, NULL, NULL) == 0;
+    }
+}
+
 size_t lw_threads_count_awaited(const struct lw_tracer *tracer)
 {
     size_t count = 0;

@@ -7,10 +7,8 @@
 #include <stdlib.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "leakwatch/base/clock.h"
 #include "leakwatch/base/log.h"
 #include "leakwatch/target/process.h"
 
@@ -119,19 +117,6 @@ void lw_threads_restart_call(const struct lw_thread *thread)
         (status.signals_pending & status.signals_caught & ~status.signals_blocked))
         return;
     lw_registers_write(thread->tid, &registers);
-}
-
-void lw_threads_let_others_take_signals(const struct lw_tracer *tracer, pid_t tid)
-{
-    struct lw_task_status status;
-    if (tracer->threads.count < 2)
-        return;
-    for (int i = 0; i < 20; i++) {
-        if (lw_task_status_read(tracer->pid, tid, &status) != 0 ||
-            (status.signals_pending & ~status.signals_blocked) == 0)
-            return;
-        nanosleep(&(struct timespec){.tv_nsec = 50 * (long)LW_NS_PER_US}, NULL);
-    }
 }
 
 void lw_threads_expect_child(struct lw_tracer *tracer, const struct lw_thread *creator)

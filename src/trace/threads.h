@@ -47,9 +47,9 @@ bool lw_threads_ignores(const struct lw_tracer *tracer, pid_t tid, int signal);
 
 /*
  * While this thread stood here, the kernel may have woken another one, asleep in a system call, for
- * the next signal of the process. Would this one run on and take that signal, the other would find
- * none and fail with EINTR without a stop that could be mended. A millisecond is ample for it to
- * come first.
+ * the next signal of the process. Should this one run on and take that signal, the other would find
+ * none and fail with EINTR without a stop that could be mended. So while there is such a signal,
+ * all that are awake are made to stop.
  */
 void lw_threads_let_others_take_signals(const struct lw_tracer *tracer, pid_t tid);
 
