@@ -30,8 +30,10 @@ bool lw_threads_ignores(const struct lw_tracer *tracer, pid_t tid, int signal)
 static void deliver_signal(struct lw_tracer *tracer, struct lw_thread *thread, int signal,
                            bool after_group_stop)
 {
-    if (!lw_threads_rewind(tracer, thread) && !after_group_stop &&
-        lw_threads_ignores(tracer, thread->tid, signal)) {
+    const bool was_in_copy = lw_threads_rewind(tracer, thread);
+    if (signal == SIGTRAP && lw_guard_deliver(tracer, thread))
+        return;
+    if (!was_in_copy && !after_group_stop && lw_threads_ignores(tracer, thread->tid, signal)) {
         lw_threads_restart_call(thread);
         lw_threads_let_others_take_signals(tracer, thread->tid);
     }
@@ -134,7 +136,7 @@ enum lw_trace_outcome lw_tracer_dispatch(struct lw_tracer *tracer, const struct 
  */
 static bool is_trap(const struct lw_breakpoint *breakpoint, const struct lw_thread *thread)
 {
-    if (thread->passed != breakpoint)
+    if (thread->passed != breakpoint || thread->blocks_sigtrap)
         return true;
     siginfo_t info;
     return ptrace(PTRACE_GETSIGINFO, thread->tid, NULL, &info) == 0 && info.si_code > 0;
@@ -163,8 +165,7 @@ void lw_tracer_pass(struct lw_thread *thread, const struct lw_breakpoint *breakp
     thread->passed = breakpoint->is_short ? breakpoint : NULL;
     lw_threads_note_stop(thread);
     lw_registers_write_pc(thread->tid, pc);
-    lw_threads_mend_mask(thread);
-    lw_ptrace_continue(thread->tid, 0);
+    lw_ptrace_continue(thread->tid, lw_threads_take_trap(thread));
 }
 
 void lw_tracer_hold(struct lw_thread *thread)

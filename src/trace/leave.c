@@ -37,7 +37,7 @@ static void release(struct lw_tracer *tracer, const struct lw_stop *stop, struct
     }
     if (lw_tracer_hit(tracer, stop, thread, &registers, &again)) {
         lw_registers_write_pc(stop->tid, lw_registers_pc(&registers));
-        signal = 0;
+        signal = lw_threads_take_trap(thread);
     } else if (!lw_threads_rewind(tracer, thread) && is_our_doing(tracer, stop, thread)) {
         lw_threads_restart_call(thread);
     }

@@ -40,6 +40,7 @@ struct lw_thread *lw_threads_add(struct lw_tracer *tracer, pid_t tid)
 
 void lw_threads_remove(struct lw_tracer *tracer, struct lw_thread *thread)
 {
+    tracer->lost_handler |= thread->unblocked;
     lw_map_remove(&tracer->by_tid, (uint64_t)thread->tid, NULL);
     for (size_t i = 0; i < tracer->threads.count; i++) {
         if (tracer->threads.items[i] == thread) {
@@ -76,15 +77,26 @@ void lw_ptrace_detach(pid_t tid, int signal)
         report_unexpected("detach from", tid);
 }
 
-void lw_threads_mend_mask(const struct lw_thread *thread)
+void lw_threads_mend_mask(struct lw_thread *thread)
 {
     uint64_t mask;
     if (!thread->blocks_sigtrap ||
         ptrace(PTRACE_GETSIGMASK, thread->tid, sizeof(mask), &mask) != 0 || (mask & LW_SIGTRAP_BIT))
         return;
+    thread->unblocked = true;
     mask |= LW_SIGTRAP_BIT;
     if (ptrace(PTRACE_SETSIGMASK, thread->tid, sizeof(mask), &mask) != 0)
         report_unexpected("restore the signal mask of", thread->tid);
+}
+
+int lw_threads_take_trap(struct lw_thread *thread)
+{
+    siginfo_t info;
+    if (!thread->blocks_sigtrap)
+        return 0;
+    lw_threads_mend_mask(thread);
+    bool is_sent = ptrace(PTRACE_GETSIGINFO, thread->tid, NULL, &info) == 0 && info.si_code <= 0;
+    return is_sent ? SIGTRAP : 0;
 }
 
 bool lw_threads_rewind(struct lw_tracer *tracer, struct lw_thread *thread)

@@ -32,7 +32,11 @@ void lw_ptrace_continue(pid_t tid, int signal);
 void lw_ptrace_detach(pid_t tid, int signal);
 
 /* Blocks SIGTRAP again where a trap has unblocked it. The thread is stopped. */
-void lw_threads_mend_mask(const struct lw_thread *thread);
+void lw_threads_mend_mask(struct lw_thread *thread);
+/* The same at a breakpoint's stop. Returns the signal to resume the thread with: 0, or SIGTRAP
+ * where one that somebody had sent was pending, which the kernel then reports for the trap as well;
+ * since it is blocked again, it will be pending again. */
+int lw_threads_take_trap(struct lw_thread *thread);
 
 /* A thread that stopped in a copy is put back into the program itself, so that no signal frame and
  * no detached thread ever points into the copies. Returns whether it was moved. */
@@ -57,6 +61,12 @@ void lw_threads_let_others_take_signals(const struct lw_tracer *tracer, pid_t ti
  * what is known of its creator. */
 void lw_threads_expect_child(struct lw_tracer *tracer, const struct lw_thread *creator);
 
+/*
+ * A thread is in the signal-delivery-stop of a SIGTRAP that is not ours. Where the kernel has taken
+ * the program's action for it away (a trap in a thread that blocks the signal), does what the
+ * kernel would have done: true, and the thread has been resumed.
+ */
+bool lw_guard_deliver(struct lw_tracer *tracer, struct lw_thread *thread);
 /* Gives a forked process, at its first stop, its own SIGTRAP back, if there is a guard. */
 void lw_guard_leave_child(struct lw_tracer *tracer, const struct lw_stop *stop);
 /* Takes our bytes out of the memory of another process, if they are there. */

@@ -115,8 +115,7 @@ static enum lw_trace_outcome settle(struct round *round, const struct lw_stop *s
         visit_stopped(round, thread);
     enum lw_trace_outcome outcome = LW_TRACE_GOES_ON;
     if (breakpoint) {
-        lw_threads_mend_mask(thread);
-        lw_ptrace_continue(stop->tid, 0);
+        lw_ptrace_continue(stop->tid, lw_threads_take_trap(thread));
     } else {
         outcome = lw_tracer_dispatch(tracer, stop);
     }

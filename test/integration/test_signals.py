@@ -68,6 +68,36 @@ def test_the_targets_own_sigtrap(target, healthy_watch):
     assert_working(signaller)
 
 
+TRAPS = {"handler": ["send 20", "raise 20", "int3 20", "send 5", "raise 1"],
+         "ignored": ["send 20", "raise 20", "send 5"],
+         "default": ["send 20"]}
+
+
+@pytest.mark.parametrize("action", TRAPS)
+def test_sigtrap_while_a_thread_blocks_it(target, healthy_watch, action):
+    """Both allocate: the one that blocks it keeps it blocked, gets all that is sent to it, and the
+    program's action for the others stays, although the kernel takes it away at a trap of ours."""
+    untraced, watched = target("trapper", action), target("trapper", action)
+    watching = healthy_watch(watched.pid, "-i", "1h")
+    wait_until(lambda: watching.report()["events"]["allocs"] > 100, "allocations seen")
+    for command in TRAPS[action]:
+        assert watched.ask(command) == untraced.ask(command), command
+    watching.detach()
+    for command in TRAPS[action]:
+        assert watched.ask(command) == untraced.ask(command), command
+    assert watched.ask("count")["wrong_mask"] == 0
+    assert_working(watched)
+
+
+def test_a_sigtrap_that_nobody_handles_ends_the_target(target, watch):
+    trapper = target("trapper", "default")
+    watching = watch(trapper.pid, "-i", "1h")
+    trapper.tell("raise 1")
+    assert trapper.wait() == -signal.SIGTRAP
+    assert watching.finish() == 0
+    assert watching.of("exit")[0]["signal"] == signal.SIGTRAP
+
+
 def test_stop_and_continue_while_watched(target, healthy_watch):
     storm = target("storm", 3, "run")
     watch = healthy_watch(storm.pid, "-i", "1h")

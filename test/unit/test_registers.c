@@ -273,6 +273,51 @@ static void test_reads_and_writes_a_tracee(void **state)
     assert_int_equal(lw_registers_write(sleeper->pid, &saved), -ESRCH); /* gone */
 }
 
+static void test_a_handler_breaks_calls_off(void **state)
+{
+    (void)state;
+    static const struct {
+        int error;
+        bool restart, again;
+    } cases[] = {{512, true, true},
+                 {512, false, false},
+                 {513, false, true},
+                 {514, true, false},
+                 {516, true, false}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct lw_registers registers = sample();
+        const uint64_t pc = lw_registers_pc(&registers);
+        registers.native.orig_rax = SYS_read;
+        registers.native.rax = (uint64_t) - (int64_t)cases[i].error;
+        lw_registers_break_off_call(&registers, cases[i].restart);
+        assert_int_equal(lw_registers_pc(&registers), pc - (cases[i].again ? LW_SYSCALL_SIZE : 0));
+        assert_int_equal(registers.native.rax, cases[i].again ? SYS_read : (uint64_t)-EINTR);
+    }
+    /* In no system call, or at the end of one. */
+    struct lw_registers registers = sample(), before = registers;
+    registers.native.orig_rax = before.native.orig_rax = UINT64_MAX;
+    lw_registers_break_off_call(&registers, true);
+    assert_memory_equal(&registers, &before, sizeof(before));
+}
+
+static void test_a_handler_is_entered(void **state)
+{
+    (void)state;
+    struct lw_registers registers = sample(), before = registers;
+    const uint64_t arguments[3] = {5, 0x7ffc1000, 0x7ffc0008};
+    registers.native.eflags = 0x746;
+    lw_registers_enter_handler(&registers, 0x401000, arguments, 0x7ffc0000);
+    const struct user_regs_struct *r = &registers.native;
+    assert_int_equal(r->rdi, 5);
+    assert_int_equal(r->rsi, 0x7ffc1000);
+    assert_int_equal(r->rdx, 0x7ffc0008);
+    assert_int_equal(r->rip, 0x401000);
+    assert_int_equal(r->rsp, 0x7ffc0000);
+    assert_int_equal((int64_t)r->orig_rax, -1);
+    assert_int_equal(r->eflags, 0x246); /* neither stepping nor downwards */
+    assert_int_equal(r->rbx, before.native.rbx);
+}
+
 static void test_a_sleeper_has_no_frame_pointer(void **state)
 {
     (void)state;
@@ -325,6 +370,8 @@ int main(void)
         cmocka_unit_test(test_equal),
         cmocka_unit_test(test_restarts_what_failed_with_eintr),
         cmocka_unit_test(test_leaves_everything_else_alone),
+        cmocka_unit_test(test_a_handler_breaks_calls_off),
+        cmocka_unit_test(test_a_handler_is_entered),
         cmocka_unit_test(test_a_sleeper_has_no_frame_pointer),
         cmocka_unit_test(test_system_calls),
         cmocka_unit_test_setup_teardown(test_an_interrupted_call_goes_on, setup_sleeper,

@@ -61,6 +61,13 @@ bool lw_registers_restart_interrupted(struct lw_registers *registers);
  */
 void lw_registers_repeat_call(struct lw_registers *registers, bool by_tracer);
 
+/* As the thread goes on behind a signal handler that has broken off its system call: that is made
+ * again or has failed with EINTR. `restart` is the handler's SA_RESTART. */
+void lw_registers_break_off_call(struct lw_registers *registers, bool restart);
+/* The thread begins a signal handler, as if called by the kernel, with the stack pointer `sp`. */
+void lw_registers_enter_handler(struct lw_registers *registers, uint64_t handler,
+                                const uint64_t arguments[3], uint64_t sp);
+
 /* The thread makes this system call next, at a system call instruction; what it was in before is
  * forgotten. */
 void lw_registers_set_call(struct lw_registers *registers, long number, const uint64_t arguments[6],

@@ -29,6 +29,13 @@ int lw_signal_frame_build(struct lw_signal_frame *frame, pid_t tid,
                           uint64_t sigreturn);
 void lw_signal_frame_deinit(struct lw_signal_frame *frame);
 
+/* Where a handler that is begun at the frame finds its context (ucontext_t). */
+uint64_t lw_signal_frame_context(const struct lw_signal_frame *frame);
+
+/* Flags of an action, as <asm/signal.h> has them. */
+#define LW_SA_RESTART 0x10000000u
+#define LW_SA_NODEFER 0x40000000u
+
 /* A system call and a return; and what C libraries return to from their signal handlers. */
 #define LW_CALL_AND_RETURN_SIZE 3
 extern const uint8_t lw_call_and_return_code[LW_CALL_AND_RETURN_SIZE];

@@ -38,6 +38,7 @@ struct lw_thread {
     bool newborn;        /* its creator has told of it, and its first stop is still to come */
     bool stopped;        /* in a group-stop (PTRACE_LISTEN) */
     bool blocks_sigtrap; /* a trap unblocks SIGTRAP (force_sig), and this thread wants it blocked */
+    bool unblocked;      /* a trap has unblocked it, which also takes the program's handler away */
     bool interrupted;    /* by us: its stop is still to come */
     bool continued;      /* the latest stop was the end of a group-stop, by SIGCONT */
     bool replaying; /* was put back before a breakpoint for a signal handler's sake, with `replay`:
@@ -57,6 +58,7 @@ struct lw_tracer {
     uint64_t attach_pause_ns; /* longest for which lw_tracer_seize stopped a thread */
     struct lw_map by_tid;
     LW_VECTOR(struct lw_thread *) threads;
+    bool lost_handler; /* a thread that is gone was `unblocked` */
 
     void (*thread_gone)(void *context, struct lw_thread *thread); /* may be NULL */
     void *context;

@@ -131,7 +131,36 @@ void lw_registers_repeat_call(struct lw_registers *registers, bool by_tracer)
     }
 }
 
-#define TRAP_FLAG 0x100ull
+void lw_registers_break_off_call(struct lw_registers *registers, bool restart)
+{
+    struct user_regs_struct *r = &registers->native;
+    const int64_t error = -(int64_t)r->rax;
+    if ((int64_t)r->orig_rax < 0 || !lw_registers_call_broken_off(registers))
+        return;
+    if (error == 513 || (error == 512 && restart)) { /* ERESTARTNOINTR, ERESTARTSYS */
+        r->rax = r->orig_rax;
+        r->rip -= LW_SYSCALL_SIZE;
+    } else {
+        r->rax = (uint64_t)-EINTR;
+    }
+}
+
+#define TRAP_FLAG      0x100ull
+#define DIRECTION_FLAG 0x400ull
+
+void lw_registers_enter_handler(struct lw_registers *registers, uint64_t handler,
+                                const uint64_t arguments[3], uint64_t sp)
+{
+    struct user_regs_struct *r = &registers->native;
+    r->rdi = arguments[0];
+    r->rsi = arguments[1];
+    r->rdx = arguments[2];
+    r->rax = 0;
+    r->rsp = sp;
+    r->rip = handler;
+    r->orig_rax = UINT64_MAX;
+    r->eflags &= ~(TRAP_FLAG | DIRECTION_FLAG);
+}
 
 void lw_registers_set_call(struct lw_registers *registers, long number, const uint64_t arguments[6],
                            uint64_t instruction)

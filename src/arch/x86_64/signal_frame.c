@@ -6,6 +6,7 @@
 #include <cpuid.h>
 #include <elf.h>
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
@@ -124,7 +125,8 @@ int lw_signal_frame_build(struct lw_signal_frame *frame, pid_t tid,
         return (int)size;
     }
     const uint64_t xstate = (top - (uint64_t)size) & ~(uint64_t)(XSTATE_ALIGNMENT - 1);
-    frame->address = (xstate - sizeof(struct head)) & ~15ull;
+    /* Aligned as after a call. */
+    frame->address = ((xstate - sizeof(struct head)) & ~15ull) - sizeof(uint64_t);
     frame->size = xstate + (uint64_t)size - frame->address;
     frame->bytes = calloc(1, frame->size);
     if (frame->bytes) {
@@ -136,6 +138,11 @@ int lw_signal_frame_build(struct lw_signal_frame *frame, pid_t tid,
     }
     free(state);
     return frame->bytes ? 0 : -ENOMEM;
+}
+
+uint64_t lw_signal_frame_context(const struct lw_signal_frame *frame)
+{
+    return frame->address + offsetof(struct head, context);
 }
 
 void lw_signal_frame_deinit(struct lw_signal_frame *frame)
