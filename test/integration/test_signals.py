@@ -27,10 +27,10 @@ def wait_for_told_stop(pid):
 def test_queued_signals_arrive_complete_in_order_with_their_payload(target, healthy_watch):
     signaller = target("signaller")
     healthy_watch(signaller.pid, "-i", "1h")
-    signaller.ask("queue 10000")
-    got = wait_until(lambda: (answer := signaller.ask("received"))["received"] >= 10000 and answer,
-                     "10 000 signals")
-    assert got == {"received": 10000, "wrong": 0}
+    signaller.ask("queue 100000", 120)
+    got = wait_until(lambda: (answer := signaller.ask("received"))["received"] >= 100000 and answer,
+                     "100 000 signals")
+    assert got == {"received": 100000, "wrong": 0}
     assert_working(signaller)
 
 
