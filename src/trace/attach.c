@@ -108,6 +108,7 @@ static int seize_thread(struct lw_tracer *tracer, pid_t tid, lw_error **error)
                                  (int)tracer->pid);
         return 0;
     }
+    thread->mask = status.signals_blocked;
     thread->blocks_sigtrap =
         (status.signals_blocked & LW_SIGTRAP_BIT) && !(status.signals_blocked & SIGCANCEL_BIT);
     int result = lw_ptrace_seize(tid);

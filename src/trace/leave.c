@@ -41,7 +41,6 @@ static void release(struct lw_tracer *tracer, const struct lw_stop *stop, struct
     } else if (!lw_threads_rewind(tracer, thread) && is_our_doing(tracer, stop, thread)) {
         lw_threads_restart_call(thread);
     }
-    lw_threads_mend_mask(thread);
     lw_ptrace_detach(stop->tid, signal);
     lw_threads_remove(tracer, thread);
 }

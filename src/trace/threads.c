@@ -77,14 +77,26 @@ void lw_ptrace_detach(pid_t tid, int signal)
         report_unexpected("detach from", tid);
 }
 
-void lw_threads_mend_mask(struct lw_thread *thread)
+/* Signals that the processor raises, as it does SIGTRAP. */
+#define RAISED_BITS                                                                                \
+    (1ull << (SIGSEGV - 1) | 1ull << (SIGBUS - 1) | 1ull << (SIGILL - 1) | 1ull << (SIGFPE - 1))
+
+/*
+ * A trap unblocks SIGTRAP, so that nobody can tell any more whether the thread had blocked it. It
+ * had when we attached, if its mask is still the same; and who blocks all of its kind does it with
+ * sigfillset.
+ */
+static bool blocks_sigtrap(const struct lw_thread *thread, uint64_t mask)
 {
-    uint64_t mask;
-    if (!thread->blocks_sigtrap ||
-        ptrace(PTRACE_GETSIGMASK, thread->tid, sizeof(mask), &mask) != 0 || (mask & LW_SIGTRAP_BIT))
-        return;
+    if ((mask | LW_SIGTRAP_BIT) == (thread->mask | LW_SIGTRAP_BIT))
+        return thread->blocks_sigtrap;
+    return (mask & RAISED_BITS) == RAISED_BITS;
+}
+
+static void block_sigtrap(struct lw_thread *thread)
+{
+    uint64_t mask = thread->mask | LW_SIGTRAP_BIT;
     thread->unblocked = true;
-    mask |= LW_SIGTRAP_BIT;
     if (ptrace(PTRACE_SETSIGMASK, thread->tid, sizeof(mask), &mask) != 0)
         report_unexpected("restore the signal mask of", thread->tid);
 }
@@ -92,9 +104,14 @@ void lw_threads_mend_mask(struct lw_thread *thread)
 int lw_threads_take_trap(struct lw_thread *thread)
 {
     siginfo_t info;
+    uint64_t mask;
+    if (ptrace(PTRACE_GETSIGMASK, thread->tid, sizeof(mask), &mask) != 0)
+        return 0;
+    thread->blocks_sigtrap = blocks_sigtrap(thread, mask);
+    thread->mask = mask;
     if (!thread->blocks_sigtrap)
         return 0;
-    lw_threads_mend_mask(thread);
+    block_sigtrap(thread);
     bool is_sent = ptrace(PTRACE_GETSIGINFO, thread->tid, NULL, &info) == 0 && info.si_code <= 0;
     return is_sent ? SIGTRAP : 0;
 }
@@ -145,8 +162,10 @@ void lw_threads_expect_child(struct lw_tracer *tracer, const struct lw_thread *c
         if (child)
             child->newborn = true;
     }
-    if (child)
+    if (child) {
         child->blocks_sigtrap = creator->blocks_sigtrap;
+        child->mask = creator->mask;
+    }
 }
 
 void lw_threads_clean(const struct lw_tracer *tracer, pid_t tid)

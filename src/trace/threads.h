@@ -31,11 +31,12 @@ static inline void lw_threads_note_stop(struct lw_thread *thread)
 void lw_ptrace_continue(pid_t tid, int signal);
 void lw_ptrace_detach(pid_t tid, int signal);
 
-/* Blocks SIGTRAP again where a trap has unblocked it. The thread is stopped. */
-void lw_threads_mend_mask(struct lw_thread *thread);
-/* The same at a breakpoint's stop. Returns the signal to resume the thread with: 0, or SIGTRAP
- * where one that somebody had sent was pending, which the kernel then reports for the trap as well;
- * since it is blocked again, it will be pending again. */
+/*
+ * The thread is in a breakpoint's stop. Blocks SIGTRAP again where the trap has unblocked it.
+ * Returns the signal to resume the thread with: 0, or SIGTRAP where one that somebody had sent was
+ * pending, which the kernel then reports for the trap as well; since it is blocked again, it will
+ * be pending again.
+ */
 int lw_threads_take_trap(struct lw_thread *thread);
 
 /* A thread that stopped in a copy is put back into the program itself, so that no signal frame and

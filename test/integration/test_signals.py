@@ -80,8 +80,11 @@ def test_sigtrap_while_a_thread_blocks_it(target, healthy_watch, action):
     untraced, watched = target("trapper", action), target("trapper", action)
     watching = healthy_watch(watched.pid, "-i", "1h")
     wait_until(lambda: watching.report()["events"]["allocs"] > 100, "allocations seen")
+    untraced.ask("begin")
+    watched.ask("begin")
     for command in TRAPS[action]:
         assert watched.ask(command) == untraced.ask(command), command
+    assert_working(watched)
     watching.detach()
     for command in TRAPS[action]:
         assert watched.ask(command) == untraced.ask(command), command

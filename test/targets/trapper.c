@@ -10,6 +10,7 @@
 /*
  * trapper handler|ignored|default
  *   The action for SIGTRAP. Both allocating threads run all the time; one blocks SIGTRAP.
+ *   begin     begins two more threads, of which one blocks all signals, and one now and then
  *   raise N   raises SIGTRAP N times; answers with what the handler has seen in all
  *   int3 N    runs N breakpoints of its own; the same answer
  *   send N    sends SIGTRAP to the thread that blocks it, which takes it by sigtimedwait, N times
@@ -18,10 +19,11 @@
 static struct worker {
     struct workload load;
     pthread_t thread;
-    bool blocks;
+    bool blocks, all, changes;
     unsigned long wrong_mask;    /* times that SIGTRAP was not blocked where it should have been */
     unsigned long taken, wanted; /* signals */
-} workers[2];
+} workers[4];
+static int worker_count;
 
 static struct {
     unsigned long raised, trapped, other;
@@ -72,15 +74,42 @@ static void *work(void *argument)
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGTRAP);
-    if (worker->blocks)
-        pthread_sigmask(SIG_BLOCK, &set, NULL);
-    for (;;) {
+    if (worker->all)
+        sigfillset(&set);
+    for (bool first = true;; first = false) {
+        if (worker->changes)
+            worker->blocks = !worker->blocks;
+        if (worker->changes || (worker->blocks && first))
+            pthread_sigmask(worker->blocks ? SIG_BLOCK : SIG_UNBLOCK, &set, NULL);
         workload_run(&worker->load, 16, 0);
         check_mask(worker);
-        take_signals(worker);
+        if (!worker->all)
+            take_signals(worker);
         sleep_ms(1);
     }
     return NULL;
+}
+
+static void begin(bool blocks, bool all, bool changes)
+{
+    struct worker *worker = &workers[worker_count++];
+    workload_init(&worker->load, (uint64_t)worker_count);
+    worker->blocks = blocks;
+    worker->all = all;
+    worker->changes = changes;
+    if (pthread_create(&worker->thread, NULL, work, worker) != 0)
+        _exit(97);
+}
+
+static void say_count(void)
+{
+    unsigned long progress = 0, corrupt = 0, wrong_mask = 0;
+    for (const struct worker *worker = workers; worker < workers + worker_count; worker++) {
+        progress += worker->load.operations;
+        corrupt += worker->load.corrupt;
+        wrong_mask += worker->wrong_mask;
+    }
+    say("{\"progress\":%lu,\"corrupt\":%lu,\"wrong_mask\":%lu}", progress, corrupt, wrong_mask);
 }
 
 static void send_traps(long count)
@@ -114,10 +143,11 @@ static void obey(const char *line)
     } else if (is_command(line, "send", 1, &count)) {
         send_traps(count);
     } else if (is_command(line, "count", 0, &count)) {
-        say("{\"progress\":%lu,\"corrupt\":%lu,\"wrong_mask\":%lu}",
-            workers[0].load.operations + workers[1].load.operations,
-            workers[0].load.corrupt + workers[1].load.corrupt,
-            workers[0].wrong_mask + workers[1].wrong_mask);
+        say_count();
+    } else if (is_command(line, "begin", 0, &count) && worker_count == 2) {
+        begin(true, true, false);
+        begin(false, true, true);
+        say_count();
     }
 }
 
@@ -129,12 +159,8 @@ int main(int argc, char **argv)
         sigaction(SIGTRAP, &action, NULL);
     else
         signal(SIGTRAP, strcmp(mode, "ignored") == 0 ? SIG_IGN : SIG_DFL);
-    for (int i = 0; i < 2; i++) {
-        workload_init(&workers[i].load, (uint64_t)i + 1);
-        workers[i].blocks = i == 1;
-        if (pthread_create(&workers[i].thread, NULL, work, &workers[i]) != 0)
-            return 1;
-    }
+    begin(false, false, false);
+    begin(true, false, false);
     say("{\"ready\":%d}", getpid());
     char line[128];
     while (hear(line, sizeof line))

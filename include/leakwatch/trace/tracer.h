@@ -38,6 +38,7 @@ struct lw_thread {
     bool newborn;        /* its creator has told of it, and its first stop is still to come */
     bool stopped;        /* in a group-stop (PTRACE_LISTEN) */
     bool blocks_sigtrap; /* a trap unblocks SIGTRAP (force_sig), and this thread wants it blocked */
+    uint64_t mask;       /* of signals, as last seen */
     bool unblocked;      /* a trap has unblocked it, which also takes the program's handler away */
     bool interrupted;    /* by us: its stop is still to come */
     bool continued;      /* the latest stop was the end of a group-stop, by SIGCONT */
