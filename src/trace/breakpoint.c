@@ -421,16 +421,24 @@ int lw_breakpoint_table_lift_all(struct lw_breakpoint_table *table)
     return result ? result : lifted;
 }
 
-/* `kept`: an address in a padding that stays as it is, or 0. */
+static bool has_guard(const struct lw_breakpoint_table *table, const struct lw_padding *padding)
+{
+    return padding->start <= table->guard.place && table->guard.place < padding->end;
+}
+
+/* The guard's padding last, and only when `guard_too`: what is left, should leakwatch be killed
+ * meanwhile, is found by the guard. */
 static int restore_paddings(const struct lw_breakpoint_table *table, struct lw_memory *memory,
-                            uint64_t kept)
+                            bool guard_too)
 {
     int result = 0;
-    lw_vector_for_each (padding, &table->paddings.list) {
-        bool stays = padding->start <= kept && kept < padding->end;
-        int error = stays ? 0 : lw_padding_restore(padding, memory);
-        if (error)
-            result = error;
+    for (int guard = 0; guard <= (int)guard_too; guard++) {
+        lw_vector_for_each (padding, &table->paddings.list) {
+            int error =
+                has_guard(table, padding) == (guard == 1) ? lw_padding_restore(padding, memory) : 0;
+            if (error)
+                result = error;
+        }
     }
     return result;
 }
@@ -438,13 +446,13 @@ static int restore_paddings(const struct lw_breakpoint_table *table, struct lw_m
 int lw_breakpoint_table_restore_padding(struct lw_breakpoint_table *table)
 {
     /* A guard that could not be taken out is where a SIGTRAP still goes. */
-    return restore_paddings(table, table->memory, table->guard.installed ? table->guard.place : 0);
+    return restore_paddings(table, table->memory, !table->guard.installed);
 }
 
 /* What was planted when the copy was made may have been lifted since, so its own bytes decide. */
 int lw_breakpoint_table_clean_copy(const struct lw_breakpoint_table *table, struct lw_memory *child)
 {
-    int result = restore_paddings(table, child, 0);
+    int result = restore_paddings(table, child, true);
     int lifted = lw_remote_program_lift(table, child);
     if (lifted)
         result = lifted;
