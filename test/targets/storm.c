@@ -7,12 +7,12 @@
 
 /*
  * storm [threads [idle|run]]
- *   run        every thread allocates and frees without end, leaking nothing
- *   begin M    every thread does M calls, every 50th a leak, frees the rest and rests; answers at
- *              once, so that the test may go on meanwhile
- *   wait       answers with the leaks since the last wait, when all threads rest
- *   rest       every thread frees its blocks and rests; answers then
- *   count      answers with the number of calls so far, and of blocks found changed
+ *   run        every thread allocates and frees without end, leaking nothing, and checks its work
+ * by a running hash begin M    every thread does M calls, every 50th a leak, frees the rest and
+ * rests; answers at once, so that the test may go on meanwhile wait       answers with the leaks
+ * since the last wait, when all threads rest rest       every thread frees its blocks and rests;
+ * answers then count      answers with the number of calls so far, and of blocks or hashes found
+ *              wrong
  */
 enum order { REST, RUN, LEAK };
 
@@ -20,6 +20,7 @@ struct worker {
     pthread_t thread;
     struct workload workload;
     uint64_t obeyed; /* the last order carried out */
+    uint64_t rounds;
 };
 
 /* The order in force, in one word so that no thread reads half of it: number, operations, order. */
@@ -30,13 +31,36 @@ static uint64_t pack_order(uint64_t number, uint64_t operations, enum order orde
     return number << 34 | operations << 2 | (uint64_t)order;
 }
 
+/* The work of a running thread comes in rounds, of which there are a few different ones. */
+enum { ROUNDS = 16, ROUND_OPERATIONS = 256 };
+
+/* What each round has computed before any thread began. */
+static uint64_t expected[ROUNDS];
+
+static void learn_rounds(void)
+{
+    static struct workload workload;
+    for (int round = 0; round < ROUNDS; round++) {
+        workload_run_round(&workload, (uint64_t)round, ROUND_OPERATIONS);
+        expected[round] = workload.hash;
+    }
+}
+
+static void run_round(struct worker *worker)
+{
+    int round = (int)(worker->rounds++ % ROUNDS);
+    workload_run_round(&worker->workload, (uint64_t)round, ROUND_OPERATIONS);
+    if (worker->workload.hash != expected[round])
+        worker->workload.corrupt++;
+}
+
 static void *worker_main(void *argument)
 {
     struct worker *worker = argument;
     for (;;) {
         uint64_t order = __atomic_load_n(&current_order, __ATOMIC_ACQUIRE);
         if ((order & 3) == RUN) {
-            workload_run(&worker->workload, 64, 0);
+            run_round(worker);
         } else if (order == worker->obeyed) {
             sleep_ms(1);
         } else {
@@ -118,10 +142,12 @@ int main(int argc, char **argv)
     long count = argument_or(argc, argv, 1, 8);
     if (count < 1 || count > 64)
         return 2;
+    learn_rounds();
     if (argc > 2 && strcmp(argv[2], "run") == 0)
         give_order(RUN, 0);
     for (long i = 0; i < count; i++) {
         workload_init(&workers[i].workload, (uint64_t)i + 1);
+        workers[i].rounds = (uint64_t)i; /* no two do the same at a time */
         if (pthread_create(&workers[i].thread, NULL, worker_main, &workers[i]) != 0)
             return 1;
     }

@@ -38,10 +38,15 @@ static bool intact(const unsigned char *block, size_t size, unsigned char tag)
     return true;
 }
 
+static void seed_random(struct workload *workload, uint64_t seed)
+{
+    workload->random = seed * 0x9e3779b97f4a7c15u + 1;
+}
+
 void workload_init(struct workload *workload, uint64_t seed)
 {
     memset(workload, 0, sizeof *workload);
-    workload->random = seed * 0x9e3779b97f4a7c15u + 1;
+    seed_random(workload, seed);
 }
 
 WATCHED static void *churn_malloc(size_t size)
@@ -80,8 +85,24 @@ WATCHED static void churn_free(void *block)
     STAY();
 }
 
+static void hash_word(struct workload *workload, uint64_t word)
+{
+    workload->hash = (workload->hash ^ word) * 0x100000001b3u;
+}
+
+static void hash_slot(struct workload *workload, const struct slot *slot)
+{
+    uint64_t word;
+    hash_word(workload, slot->size);
+    for (size_t i = 0; i + sizeof word <= slot->size; i += sizeof word) {
+        memcpy(&word, slot->block + i, sizeof word);
+        hash_word(workload, word);
+    }
+}
+
 static void check(struct workload *workload, const struct slot *slot)
 {
+    hash_slot(workload, slot);
     if (!intact(slot->block, slot->size, slot->tag))
         workload->corrupt++;
 }
@@ -213,6 +234,14 @@ void workload_drain(struct workload *workload)
     for (size_t i = 0; i < count; i++)
         if (workload->slots[i].block)
             release_slot(workload, &workload->slots[i]);
+}
+
+void workload_run_round(struct workload *workload, uint64_t seed, uint64_t operations)
+{
+    seed_random(workload, seed);
+    workload->hash = 0;
+    workload_run(workload, operations, 0);
+    workload_drain(workload);
 }
 
 void workload_add(struct tally sum[LEAK_KINDS], const struct workload *workload)

@@ -26,6 +26,7 @@ struct workload {
     struct tally leaks[LEAK_KINDS];
     uint64_t operations;
     uint64_t corrupt; /* blocks that did not hold what was written */
+    uint64_t hash;    /* of the order, sizes and contents of the blocks given back */
 };
 
 void workload_init(struct workload *workload, uint64_t seed);
@@ -33,6 +34,10 @@ void workload_init(struct workload *workload, uint64_t seed);
 void workload_run(struct workload *workload, uint64_t operations, uint64_t leak_every);
 /* Frees every block that is not leaked. */
 void workload_drain(struct workload *workload);
+
+/* From no block to no block, so many random calls from a seed on: with the same hash at the end
+ * each time. */
+void workload_run_round(struct workload *workload, uint64_t seed, uint64_t operations);
 
 void workload_add(struct tally sum[LEAK_KINDS], const struct workload *workload);
 /* Prints {"leaks":{"leak_malloc":{"bytes":N,"blocks":N},...},"corrupt":N}. */
