@@ -2,57 +2,33 @@
 """leakwatch dies at random moments: the target lives, works, and has nothing left over in it."""
 
 import os
+import pty
 import random
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 import pytest
 
 import harness
+import kills
 import loads
-from harness import Daemon, Health, assert_working, free_port, wait_until
+from control_groups import ControlGroup
+from harness import Daemon, Health, Process, assert_working, free_port, wait_until
+from kills import Victim, await_health
 
 pytestmark = pytest.mark.usefixtures("engine")
 
 KILLS = 9  # of each kind; 54 with each engine
 PHASES = ["attach", "watch", "detach"]
-GUARDIAN = "leakwatch-guard"
 
 
 def listens(port):
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-class Victim:
-    """A leakwatch that is to die; of its output, no more than `attach` is read."""
-
-    def __init__(self, pid):
-        argv = [harness.LEAKWATCH, "--format=json", "-T", "0", *harness.engine_options(),
-                "-p", str(pid)]
-        self.popen = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                      stderr=subprocess.PIPE)
-
-    def armed(self):
-        line = self.popen.stdout.readline()
-        assert b'"attach"' in line, self.popen.stderr.read()
-
-    def guardians(self):
-        pid = self.popen.pid
-        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as children:
-            return [int(child) for child in children.read().split()
-                    if harness.read_status(int(child), int(child))["Name"] == GUARDIAN]
-
-    def kill(self, number=signal.SIGKILL, with_guardian=False):
-        for guardian in self.guardians() if with_guardian else []:
-            os.kill(guardian, signal.SIGKILL)
-        self.popen.send_signal(number)
-        self.popen.wait(harness.LIMIT)
-        self.popen.stdout.close()
-        self.popen.stderr.close()
 
 
 def kill_in(phase, pid, chance, with_guardian):
@@ -74,22 +50,6 @@ def rate(target, seconds=0.2):
     before, start = target.progress(), time.monotonic()
     time.sleep(seconds)
     return (target.progress() - before) / (time.monotonic() - start)
-
-
-def await_health(health):
-    """The guardian takes everything out by itself, soon."""
-    def healthy():
-        try:
-            health.assert_same()
-        except (AssertionError, OSError) as fault:
-            faults.append(fault)
-            return False
-        return True
-    faults = []
-    deadline = time.monotonic() + 10
-    while not healthy():
-        assert time.monotonic() < deadline, faults[-1]
-        time.sleep(0.02)
 
 
 def assert_can_be_watched(pid, watch, health):
@@ -127,6 +87,67 @@ def test_crashes_of_leakwatch(target, number):
     victim.kill(number)
     assert_working(storm)
     await_health(health)
+
+
+# Takes memory that is no process's own, so that who is to be killed for it is not settled by that.
+HOG = """
+import os
+file = os.memfd_create("hog")
+while True:
+    os.write(file, bytes(1 << 20))
+"""
+
+
+def test_out_of_memory(target, started):
+    """The kernel kills leakwatch for want of memory in its control group, then who took it all."""
+    group = ControlGroup("memory.max", "memory.limit_in_bytes")
+    started.append(group)
+    group.set(96 << 20)
+    storm = target("storm", 2, "run")
+    health = Health(storm.pid)
+    victim = Victim(storm.pid, prefix=["/bin/sh", "-c", group.shell_prefix(), "sh"])
+    started.append(victim)
+    victim.armed()
+    with open(f"/proc/{victim.pid}/oom_score_adj", "w", encoding="ascii") as score:
+        score.write("1000")
+    hog = Process(["/bin/sh", "-c", group.shell_prefix(), "sh", sys.executable, "-c", HOG])
+    started.append(hog)
+    assert hog.wait() == -signal.SIGKILL
+    assert victim.wait() == -signal.SIGKILL
+    assert_working(storm)
+    await_health(health)
+
+
+@pytest.mark.parametrize("vanishes", ["terminal", "leader"])
+def test_the_session_vanishes(target, vanishes):
+    """The terminal is closed, or its shell is killed: the shell's foreground job gets SIGHUP."""
+    storm = target("storm", 2, "run")
+    health = Health(storm.pid)
+    command = " ".join([harness.LEAKWATCH, *harness.engine_options(), "-i", "10ms", "-p",
+                        str(storm.pid)])
+    shell, terminal = pty.fork()
+    if shell == 0:
+        os.execv("/bin/sh", ["sh", "-c", f"{command}; exit 0"])
+    try:
+        wait_until(lambda: os.read(terminal, 4096) and harness.is_watched(storm.pid), "watched")
+    finally:
+        if vanishes == "leader":
+            os.kill(shell, signal.SIGKILL)
+        os.close(terminal)
+        os.waitpid(shell, 0)
+    await_health(health)
+    assert_working(storm)
+
+
+@pytest.mark.skipif(not kills.can_count_calls(), reason="strace is not installed")
+@pytest.mark.parametrize("when", kills.WHEN)
+def test_storm_survives_kills_at_any_call(target, when):
+    """A few of those that scripts/stress tries; with what changes the target just about to be done."""
+    storm = target("storm", 2, "run")
+    health = Health(storm.pid)
+    killed = [kills.kill_and_judge(storm, health, when, call, number, resting=when == "detach")
+              for call, step in (("ptrace", 29), ("pwrite64", 13)) for number in range(2, 60, step)]
+    assert any(killed)
 
 
 @pytest.mark.parametrize("with_guardian", [False, True], ids=["alone", "with-guardian"])
