@@ -4,10 +4,7 @@
 import os
 import pty
 import random
-import shutil
 import signal
-import socket
-import subprocess
 import sys
 import time
 
@@ -16,19 +13,15 @@ import pytest
 import harness
 import kills
 import loads
+import servers
 from control_groups import ControlGroup
-from harness import Daemon, Health, Process, assert_working, free_port, wait_until
+from harness import Health, Process, assert_working, wait_until
 from kills import Victim, await_health
 
 pytestmark = pytest.mark.usefixtures("engine")
 
 KILLS = 9  # of each kind; 54 with each engine
 PHASES = ["attach", "watch", "detach"]
-
-
-def listens(port):
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def kill_in(phase, pid, chance, with_guardian):
@@ -200,23 +193,23 @@ def test_own_sigtraps_arrive(target, watch):
 
 
 def test_redis_serves_on(started, watch, tmp_path):
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not installed")
-    port = free_port()
-    redis = Daemon(["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", "",
-                    "--appendonly", "no", "--dir", str(tmp_path)], stdin=subprocess.DEVNULL)
-    started.append(redis)
-    wait_until(lambda: listens(port), "redis listens")
+    def run(*argv, **options):
+        started.append(servers.run(*argv, **options))
+        return started[-1]
+    try:
+        pid, port = servers.start_redis(run, tmp_path)
+    except servers.Missing as missing:
+        pytest.skip(str(missing))
     load = loads.Load(port, loads.redis_exchange)
     started.append(load)
-    health = Health(redis.pid)
+    health = Health(pid)
     chance = random.Random(1)
     for phase in PHASES:
         for with_guardian in (False, True):
-            kill_in(phase, redis.pid, chance, with_guardian)
+            kill_in(phase, pid, chance, with_guardian)
             load.assert_served()
             if with_guardian:
-                assert_can_be_watched(redis.pid, watch, health)
+                assert_can_be_watched(pid, watch, health)
             else:
                 await_health(health)
     load.assert_served()
