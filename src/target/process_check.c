@@ -170,6 +170,11 @@ lw_error *lw_process_check(pid_t pid)
     pid_t tracer = await_guardian(pid);
     if (tracer != 0)
         return refuse_traced(pid, &status, tracer);
+    if (lw_process_is_frozen(pid))
+        return lw_error_create(EAGAIN,
+                               "process %d (%s) is frozen by its control group, and cannot be "
+                               "attached to before it is thawed (docker unpause, systemctl thaw)",
+                               (int)pid, status.name);
     if (lw_process_shares_memory(pid, status.ppid) == 1)
         return lw_error_create(
             EBUSY,

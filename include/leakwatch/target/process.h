@@ -57,6 +57,10 @@ char *lw_process_exe(pid_t pid);
  * kcmp(KCMP_VM), or -errno where the kernel has no kcmp. 1 yes, 0 no. */
 int lw_process_shares_memory(pid_t a, pid_t b);
 
+/* Kept from running by its control group (docker pause, systemctl freeze): a thread that is
+ * attached to does not stop then. False also where that cannot be known. */
+bool lw_process_is_frozen(pid_t pid);
+
 /*
  * The wait status (wait(2)) of a process that has ended and is not our child: from its pidfd (-1:
  * none; tells since Linux 6.15), or while it is a zombie. 0, or -ENODATA when it cannot be known.
@@ -73,7 +77,7 @@ void lw_process_await_guardian(pid_t pid, pid_t tid);
  * Refuses, before anything is touched, what cannot be watched: no such process, a thread id that is
  * not a process (names the process it belongs to and says to watch that), ourselves, a kernel
  * thread, a zombie, one that is already traced (names the tracer, by PID and name), a 32-bit
- * program. Each message says what is wrong and what to do.
+ * program, one that is frozen. Each message says what is wrong and what to do.
  */
 lw_error *lw_process_check(pid_t pid);
 
