@@ -13,7 +13,6 @@
 
 #include "leakwatch/base/cleanup.h"
 #include "leakwatch/base/clock.h"
-#include "leakwatch/base/text.h"
 #include "leakwatch/target/process.h"
 #include "threads.h"
 
@@ -205,31 +204,29 @@ static lw_error *await_forks(struct lw_tracer *tracer)
     return error;
 }
 
-/* Attaches a child that uses the target's memory (vfork and posix_spawn until they exec): it would
- * run into the breakpoints. */
-static void seize_sharing_child(struct lw_tracer *tracer, pid_t child)
+/* A process that uses the target's memory would run into the breakpoints. */
+static void seize_sharing(struct lw_tracer *tracer, pid_t pid)
 {
-    if (lw_tracer_thread(tracer, child) || lw_process_shares_memory(tracer->pid, child) != 1)
+    if (pid == tracer->pid || lw_tracer_thread(tracer, pid) ||
+        lw_process_shares_memory(tracer->pid, pid) != 1)
         return;
-    struct lw_thread *thread = lw_threads_add(tracer, child);
+    struct lw_thread *thread = lw_threads_add(tracer, pid);
     if (!thread)
         return;
     thread->foreign = true;
-    if (lw_ptrace_seize(child) != 0)
+    if (lw_ptrace_seize(pid) != 0)
         lw_threads_remove(tracer, thread);
 }
 
-static void seize_sharing_children(struct lw_tracer *tracer)
+/* Mostly a child (of vfork or posix_spawn, until it execs), but CLONE_VM also makes some whose
+ * parent has ended. */
+static void seize_all_sharing(struct lw_tracer *tracer)
 {
-    for (size_t i = tracer->threads.count; i-- > 0;) {
-        char path[64];
-        pid_t tid = tracer->threads.items[i]->tid;
-        snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)tracer->pid, (int)tid);
-        lw_auto_free char *text = lw_text_read_file(path, NULL);
-        char *rest = text, *end;
-        for (long child; rest && (child = strtol(rest, &end, 10)) > 0; rest = end)
-            seize_sharing_child(tracer, (pid_t)child);
-    }
+    lw_auto_closedir DIR *processes = opendir("/proc");
+    const struct dirent *entry;
+    while (processes && (entry = readdir(processes)))
+        if (isdigit((unsigned char)entry->d_name[0]))
+            seize_sharing(tracer, (pid_t)atoi(entry->d_name));
 }
 
 lw_error *lw_tracer_seize(struct lw_tracer *tracer)
@@ -238,7 +235,7 @@ lw_error *lw_tracer_seize(struct lw_tracer *tracer)
     if (!error)
         error = await_forks(tracer);
     if (!error)
-        seize_sharing_children(tracer);
+        seize_all_sharing(tracer);
     return error;
 }
 
