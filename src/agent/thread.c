@@ -12,7 +12,7 @@ static void reset(struct lw_agent_thread *thread, uint64_t pointer)
     thread->pointer = pointer;
     thread->busy = thread->level = thread->last_depth = 0;
     thread->released = thread->low = thread->high = 0;
-    thread->heartbeat_cycles = 0;
+    thread->heartbeat_ns = 0;
     if (thread->random == 0)
         thread->random = mix(pointer) | 1;
     if (control->mode == LW_AGENT_SAMPLED)
@@ -108,19 +108,31 @@ OUTLINE struct lw_agent_thread *agent_register(uint64_t pointer)
     return thread;
 }
 
+typedef int (*clock_function)(int clock, int64_t time[2]);
+
+/* The kernel's own clock, in steps of some milliseconds, which the vdso reads from memory: the
+ * processor's counter may be forbidden (prctl PR_SET_TSC, seccomp's strict mode). 0: none. */
+static uint64_t now_ns(void)
+{
+    int64_t time[2];
+    clock_function read_clock = (clock_function)control->clock;
+    if (!read_clock || read_clock(6 /* CLOCK_MONOTONIC_COARSE */, time) != 0)
+        return 0;
+    return (uint64_t)time[0] * 1000000000u + (uint64_t)time[1];
+}
+
 /*
- * leakwatch moves the clock on as long as it lives. Where it stands still while the processor's
- * counter goes on, there is nobody to read what is recorded.
+ * leakwatch moves the clock on as long as it lives. Where it stands still while time goes on, there
+ * is nobody to read what is recorded.
  */
 OUTLINE void agent_heartbeat(struct lw_agent_thread *thread)
 {
-    uint64_t now = __builtin_ia32_rdtsc();
+    uint64_t now = now_ns();
     uint32_t tick = __atomic_load_n(&shared->tick, __ATOMIC_RELAXED);
-    if (tick != thread->heartbeat_tick || thread->heartbeat_cycles == 0) {
+    if (tick != thread->heartbeat_tick || thread->heartbeat_ns == 0) {
         thread->heartbeat_tick = tick;
-        thread->heartbeat_cycles = now;
-    } else if (now - thread->heartbeat_cycles > control->lapse_cycles &&
-               now > thread->heartbeat_cycles) {
+        thread->heartbeat_ns = now;
+    } else if (now > thread->heartbeat_ns && now - thread->heartbeat_ns > control->lapse_ns) {
         shared->lapsed = 1;
         __atomic_store_n(&control->mode, LW_AGENT_OFF, __ATOMIC_RELEASE);
     }

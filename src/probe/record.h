@@ -186,10 +186,9 @@ lw_error *record_launch(struct record_engine *record, char *const argv[], const 
 
 /* ---- record_clock.c: the time, and what leakwatch writes about it ---- */
 
+/* Also tells the agent (in record->control) how to find out that we are gone. */
 void record_clock_start(struct record_engine *record);
 void record_clock_advance(struct record_engine *record);
-/* Cycles of the time-stamp counter after which a clock that stands still means that we are gone. */
-uint64_t record_lapse_cycles(void);
 
 /* ---- record_sampling.c ---- */
 

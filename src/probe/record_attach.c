@@ -69,7 +69,6 @@ static void fill_control(struct record_engine *record)
     control->expire_ticks = record_expire_ticks(options->expire_ns);
     control->min_size = options->min_size;
     control->max_size = options->max_size;
-    control->lapse_cycles = record_lapse_cycles();
     control->linker_state = record->linker_state;
     control->new_handler = record->new_handler;
     /* A gate is called by the agent, and may end in a jump to another function. */

@@ -180,32 +180,61 @@ static void test_threads_at_once(void **state)
     assert_int_equal(shared->thread_count, LW_AGENT_THREADS);
 }
 
-/* The clock stands still: whoever wrote it is gone. */
+static int64_t kernel_seconds = 1000;
+
+static int read_kernel_clock(int clock, int64_t time[2])
+{
+    assert_int_equal(clock, CLOCK_MONOTONIC_COARSE);
+    time[0] = kernel_seconds;
+    time[1] = 999999999;
+    return 0;
+}
+
+/* leakwatch's clock stands still, and the kernel's does not: whoever wrote the first is gone. */
 static void test_heartbeat(void **state)
 {
     (void)state;
     struct lw_agent_thread *thread = agent_register(pointer_of(0));
-    agent_control.lapse_cycles = 1ull << 40;
+    agent_control.clock = (uint64_t)(uintptr_t)read_kernel_clock;
+    agent_control.lapse_ns = 10 * 1000000000ull;
     agent_heartbeat(thread);
+    kernel_seconds += 10;
     agent_heartbeat(thread);
     assert_int_equal(agent_control.mode, LW_AGENT_EXACT);
-    agent_control.lapse_cycles = 0;
     shared->tick++;
+    kernel_seconds += 1;
     agent_heartbeat(thread);
     assert_int_equal(agent_control.mode, LW_AGENT_EXACT);
+    kernel_seconds += 11;
     assert_int_equal(shared->lapsed, 0);
     agent_heartbeat(thread);
     assert_int_equal(agent_control.mode, LW_AGENT_OFF);
     assert_int_equal(shared->lapsed, 1);
 }
 
+static void test_no_clock_no_heartbeat(void **state)
+{
+    (void)state;
+    struct lw_agent_thread *thread = agent_register(pointer_of(0));
+    agent_control.clock = 0;
+    agent_control.lapse_ns = 0;
+    for (int i = 0; i < 3; i++)
+        agent_heartbeat(thread);
+    assert_int_equal(agent_control.mode, LW_AGENT_EXACT);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        thread_test(test_registered_once),   thread_test(test_new_thread_on_old_memory),
-        thread_test(test_places_are_reused), thread_test(test_no_place_left),
-        thread_test(test_tombstones),        thread_test(test_full_index),
-        thread_test(test_threads_at_once),   thread_test(test_heartbeat),
+        thread_test(test_registered_once),
+        thread_test(test_new_thread_on_old_memory),
+        thread_test(test_places_are_reused),
+        thread_test(test_no_place_left),
+        thread_test(test_tombstones),
+        thread_test(test_full_index),
+        thread_test(test_threads_at_once),
+        thread_test(test_heartbeat),
+        thread_test(test_no_clock_no_heartbeat),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -81,7 +81,8 @@ struct lw_agent_control {
     uint32_t tid_offset; /* where a thread's id is, from its thread pointer; 0: not known, and what
                             is there (a part of the thread pointer) is taken for it */
     uint64_t min_size, max_size;
-    uint64_t lapse_cycles; /* of the time-stamp counter, without a tick: leakwatch is gone */
+    uint64_t lapse_ns;     /* without a tick: leakwatch is gone */
+    uint64_t clock;        /* the clock_gettime of the vdso, or 0 */
     uint64_t linker_state; /* address of the dynamic linker's r_debug.r_state, or 0 */
     uint64_t new_handler;  /* address of what std::set_new_handler sets, or 0 */
     uint32_t range_count;  /* the agent, and modules with allocator functions: what they call */
@@ -300,7 +301,7 @@ struct lw_agent_thread {
     uint64_t busy_return; /* the return address there */
     uint32_t level;       /* recordings under way: 2 in a signal handler that interrupted one */
     uint32_t heartbeat_tick;
-    uint64_t heartbeat_cycles;
+    uint64_t heartbeat_ns;
     uint64_t released;     /* the block that the latest free was of */
     uint64_t low, high;    /* the stack it runs on, as far as known */
     int64_t countdown;     /* sampled: bytes until the next sample */
