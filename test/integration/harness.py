@@ -128,8 +128,8 @@ class Daemon(Process):
 class Target(Process):
     """A program of test/targets: one line asked, one JSON object answered."""
 
-    def __init__(self, name, *arguments, interpreter=(), **options):
-        super().__init__([*interpreter, target_path(name), *map(str, arguments)], **options)
+    def __init__(self, name, *arguments, interpreter=(), path=None, **options):
+        super().__init__([*interpreter, path or target_path(name), *map(str, arguments)], **options)
         self.greeting = self.answer()
 
     def answer(self, limit=LIMIT):
