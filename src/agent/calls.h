@@ -114,6 +114,13 @@ INLINE struct lw_agent_thread *enter_plainly(const uint64_t *sp)
     return thread;
 }
 
+/* Has a signal handler that came while the function ran forked, and is this the child? It has the
+ * control page wiped, no depth among it, and the shared memory is not there. */
+INLINE bool is_forked_child(void)
+{
+    return UNLIKELY(__atomic_load_n(&control->depth, __ATOMIC_RELAXED) == 0);
+}
+
 INLINE void leave(const struct entered *entered)
 {
     __atomic_signal_fence(__ATOMIC_SEQ_CST);

@@ -5,6 +5,8 @@
 INLINE void finish(const struct entered *entered, void *block, uint64_t size,
                    const struct call *call)
 {
+    if (is_forked_child())
+        return;
     if (LIKELY(block))
         record(entered, (uint64_t)block, size, call, false);
     else
@@ -41,6 +43,8 @@ void *malloc_recorded(uint64_t size, const uint64_t *sp, uint64_t fp, site_t sit
     if (UNLIKELY(!thread))
         return malloc_in_full(size, sp, fp, site);
     void *block = ((function_1)site->gate)(size);
+    if (is_forked_child())
+        return block;
     const struct call call = CALL_OF(sp, fp, site);
     const struct lw_agent_memo *memo = find_memo(thread, &call);
     const uint64_t address = (uint64_t)block;
@@ -113,6 +117,8 @@ INLINE void finish_realloc(const struct entered *entered, uint64_t old, void *bl
                            bool overflow, uint64_t key, uint64_t value, const struct call *call)
 {
     struct lw_agent_thread *thread = entered->thread;
+    if (is_forked_child())
+        return;
     add(&thread->reallocs, 1);
     if (overflow || (!block && size != 0)) {
         /* Failed: the old block stays what it was. */

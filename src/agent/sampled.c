@@ -79,6 +79,14 @@ INLINE struct chosen choose(uint64_t size, const uint64_t *sp, uint64_t fp, site
     return chosen;
 }
 
+INLINE void finish_chosen(const struct chosen *chosen, void *block, uint64_t size)
+{
+    if (is_forked_child())
+        return;
+    record_sample(&chosen->entered, block, size, &chosen->call);
+    leave(&chosen->entered);
+}
+
 OUTLINE static void *malloc_chosen(uint64_t size, const uint64_t *sp, uint64_t fp, site_t site,
                                    bool counted)
 {
@@ -86,8 +94,7 @@ OUTLINE static void *malloc_chosen(uint64_t size, const uint64_t *sp, uint64_t f
     if (!chosen.entered.thread)
         return ((function_1)site->gate)(size);
     void *block = ((function_1)site->gate)(size);
-    record_sample(&chosen.entered, block, size, &chosen.call);
-    leave(&chosen.entered);
+    finish_chosen(&chosen, block, size);
     return block;
 }
 
@@ -128,8 +135,7 @@ void *sized_sampled(uint64_t size, uint64_t second, uint64_t third, const uint64
     if (!chosen.entered.thread)
         return ((function_3)site->gate)(size, second, third);
     void *block = ((function_3)site->gate)(size, second, third);
-    record_sample(&chosen.entered, block, size, &chosen.call);
-    leave(&chosen.entered);
+    finish_chosen(&chosen, block, size);
     return block;
 }
 
@@ -154,6 +160,8 @@ INLINE struct sampling enter_sampling(const uint64_t *sp, uint64_t size)
 INLINE void leave_sampling(const struct sampling *sampling, void *block, uint64_t size,
                            const struct call *call)
 {
+    if (is_forked_child())
+        return;
     /* What malloc counted in between is part of this. */
     sampling->entered.thread->countdown = sampling->countdown;
     if (UNLIKELY(sampling->sampled))
@@ -208,7 +216,7 @@ void *realloc_sampled(uint64_t old, uint64_t size, const uint64_t *sp, uint64_t 
     if (old && UNLIKELY(*filter_of(old)))
         value = take(old, &key);
     void *block = GATE(function_2, &call)(old, size);
-    if (UNLIKELY(value))
+    if (UNLIKELY(value) && !is_forked_child())
         settle_sample(thread, old, !block && size != 0, key, value);
     leave_sampling(&sampling, block, size, &call);
     return block;
@@ -226,7 +234,7 @@ void *reallocarray_sampled(uint64_t old, uint64_t count, uint64_t size, const ui
     if (old && UNLIKELY(*filter_of(old)))
         value = take(old, &key);
     void *block = GATE(function_3, &call)(old, count, size);
-    if (UNLIKELY(value))
+    if (UNLIKELY(value) && !is_forked_child())
         settle_sample(thread, old, !block && count * size != 0, key, value);
     leave_sampling(&sampling, block, count * size, &call);
     return block;
@@ -251,7 +259,6 @@ void *new_sampled(uint64_t size, uint64_t alignment, const uint64_t *sp, uint64_
     if (!chosen.entered.thread)
         return NULL;
     void *block = new_without_throwing(size, alignment, site);
-    record_sample(&chosen.entered, block, size, &chosen.call);
-    leave(&chosen.entered);
+    finish_chosen(&chosen, block, size);
     return block;
 }

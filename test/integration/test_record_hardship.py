@@ -142,3 +142,15 @@ def test_handlers_allocate_within_malloc(target, watch, stack):
         {"leak_in_handler": {"bytes": 200, "blocks": 1}}
     watched.detach()
     assert_working(interrupted)
+
+
+@pytest.mark.parametrize("sample", ((), ("--sample=1k",)), ids=("exact", "sampled"))
+def test_a_handler_forks_within_malloc(target, watch, sample):
+    """The child finishes the call that it has inherited, without what was shared."""
+    interrupted = target("in_malloc", "same")
+    watched = watch(interrupted.pid, "--engine=record", "-i", "1h", *sample)
+    for _ in range(20):
+        assert interrupted.ask("fork")["status"] == 0
+    watched.detach()
+    assert interrupted.ask("fork")["status"] == 0
+    assert_working(interrupted)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Is interrupted inside its allocator, by a signal handler that takes long and allocates, too:
  * in_malloc [alternate|same]: its stack. Commands: begin (the next allocation is interrupted), end
- * (the handler returns), count. */
+ * (the handler returns), fork (the handler of the next one forks, and both return; answers with the
+ * child's wait status), count. */
 #include "target.h"
 
 #include <pthread.h>
@@ -9,11 +10,14 @@
 #include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 #define STACK_SIZE (64 << 10)
 #define LEAK_SIZE  200
 
-static atomic_bool asked, within, ended;
+static atomic_bool asked, within, ended, asked_to_fork;
+static atomic_int fork_status;
+static bool is_child;
 static atomic_long progress, freed;
 
 WATCHED static void leak_in_handler(void)
@@ -22,9 +26,26 @@ WATCHED static void leak_in_handler(void)
     KEEP(block);
 }
 
+static void fork_here(void)
+{
+    int status = -1;
+    pid_t pid = fork();
+    is_child = pid == 0;
+    if (is_child)
+        return;
+    if (waitpid(pid, &status, 0) != pid)
+        status = -1;
+    atomic_store(&fork_status, status);
+    atomic_store(&asked_to_fork, false);
+}
+
 static void handle(int number)
 {
     (void)number;
+    if (atomic_load(&asked_to_fork)) {
+        fork_here();
+        return;
+    }
     leak_in_handler();
     atomic_store(&within, true);
     while (!atomic_load(&ended))
@@ -79,12 +100,15 @@ static void prepare_handler(int flags)
 
 static void *work(void *flags)
 {
+    int rounds = 0;
     prepare_handler(*(int *)flags);
     for (;; atomic_fetch_add(&progress, 1)) {
         void *block = malloc(100);
         KEEP(block);
         free(block);
         sleep_ms(1);
+        if (is_child && ++rounds == 10)
+            _exit(0);
     }
     return flags;
 }
@@ -108,7 +132,13 @@ int main(int argc, char **argv)
             while (atomic_load(&within))
                 sleep_ms(1);
         }
-        say("{\"progress\":%ld}", atomic_load(&progress));
+        if (is_command(line, "fork", 0, &unused)) {
+            atomic_store(&asked_to_fork, true);
+            atomic_store(&asked, true);
+            while (atomic_load(&asked_to_fork))
+                sleep_ms(1);
+        }
+        say("{\"progress\":%ld,\"status\":%d}", atomic_load(&progress), atomic_load(&fork_status));
     }
     return 0;
 }
