@@ -17,7 +17,10 @@
 
 /* How long to wait for threads to leave the agent; then its memory stays, and is told of. */
 #define SETTLE_NS (5 * LW_NS_PER_SECOND)
-#define FRAMES    1024
+/* ... but not before they were looked at so often: on a machine that is overloaded, a thread may
+ * have had no processor to leave it on. */
+#define ROUNDS_MIN 20
+#define FRAMES     1024
 /* How long to wait for another tracer to let go, and how often to look. */
 #define TRACER_NS (30 * LW_NS_PER_SECOND)
 #define RETRY_NS  (100 * LW_NS_PER_MS)
@@ -146,10 +149,11 @@ static int await_threads(struct record_engine *record)
         .frames = calloc(FRAMES, sizeof(struct lw_unwound_frame)),
     };
     int left = leaving.unwinder && leaving.frames ? 1 : -ENOMEM;
-    for (unsigned rounds = 0; left > 0 && lw_clock_now() < deadline; rounds++) {
+    for (unsigned rounds = 0; left > 0 && (rounds < ROUNDS_MIN || lw_clock_now() < deadline);
+         rounds++) {
         if (rounds > 0)
             nanosleep(&(struct timespec){.tv_nsec = (long)LW_NS_PER_MS}, NULL);
-        left = lw_tracer_visit(record->tracer, visit_to_leave, &leaving, deadline,
+        left = lw_tracer_visit(record->tracer, visit_to_leave, &leaving, lw_clock_now() + SETTLE_NS,
                                &record->longest_pause_ns);
         record_return_search_deinit(&leaving.search);
     }
