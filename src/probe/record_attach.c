@@ -15,6 +15,9 @@
 
 /* How long to wait until no thread is in the few bytes that are overwritten. */
 #define SETTLE_NS LW_NS_PER_SECOND
+/* ... but not before they were looked at so often: on a machine that is overloaded, a thread may
+ * have had no processor to leave them on. */
+#define ROUNDS_MIN 20
 /* How often to look for another place, when the target has taken the one that was chosen. */
 #define PLACE_TRIES 5
 
@@ -200,12 +203,14 @@ static int clear_windows(struct record_engine *record)
 {
     const uint64_t deadline = lw_clock_now() + SETTLE_NS;
     uint64_t pause = 0;
+    unsigned rounds = 0;
     int left;
     do {
         struct record_return_search search = {.record = record, .is_ours = is_in_window};
-        left = lw_tracer_visit(record->tracer, visit_before_patch, &search, deadline, &pause);
+        left = lw_tracer_visit(record->tracer, visit_before_patch, &search,
+                               lw_clock_now() + 5 * SETTLE_NS, &pause);
         record_return_search_deinit(&search);
-    } while (left > 0 && lw_clock_now() < deadline);
+    } while (left > 0 && (++rounds < ROUNDS_MIN || lw_clock_now() < deadline));
     note_pause(record, pause);
     return left > 0 ? -ETIMEDOUT : left;
 }
