@@ -57,7 +57,7 @@ OUTLINE bool agent_insert_slow(uint64_t key, uint64_t value, struct replaced *re
         uint32_t generation = geometry & 0xff;
         if (insert_into(generation, key, value, replaced))
             return true;
-        if (generation + 1 >= LW_AGENT_GENERATIONS)
+        if (generation + 1 + control->barred_generations >= LW_AGENT_GENERATIONS)
             return false;
         uint32_t overflows = add_shared(&shared->overflows[generation], 1);
         bool done = insert_into(generation + 1, key, value, replaced);

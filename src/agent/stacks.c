@@ -19,7 +19,7 @@ static uint32_t create(const struct stack_key *key, uint64_t hash)
     if (__atomic_load_n(&shared->next_stack, __ATOMIC_RELAXED) >=
             LW_AGENT_STACKS - LW_AGENT_FIRST_STACK - LW_AGENT_THREADS ||
         __atomic_load_n(&shared->next_word, __ATOMIC_RELAXED) >=
-            LW_AGENT_STACK_WORDS - (uint64_t)LW_AGENT_THREADS * LW_AGENT_DEPTH_MAX)
+            LW_AGENT_STACK_WORDS - LW_AGENT_SPARE_WORDS - control->barred_words)
         return 0;
     uint32_t number = add_shared(&shared->next_stack, 1) + LW_AGENT_FIRST_STACK;
     uint64_t first = __atomic_fetch_add(&shared->next_word, depth, __ATOMIC_RELAXED);

@@ -16,6 +16,8 @@
 #define DEFAULT_TOP         10
 #define DEFAULT_DEPTH       64
 #define DEFAULT_OVERHEAD    5 /* percent */
+#define DEFAULT_MEMORY      (512ull << 20)
+#define SMALLEST_MEMORY     (1ull << 20)
 
 /* Options without a letter: keys that are no printable character. */
 enum {
@@ -26,6 +28,7 @@ enum {
     KEY_ENGINE,
     KEY_SAMPLE,
     KEY_MAX_OVERHEAD,
+    KEY_MAX_MEMORY,
 };
 
 static const char doc[] =
@@ -60,6 +63,12 @@ static const struct argp_option option_table[] = {
      2},
     {"max-overhead", KEY_MAX_OVERHEAD, "PERCENT", 0,
      "With --sample=auto: slow the process down by at most PERCENT (default 5)", 2},
+
+    {"max-memory", KEY_MAX_MEMORY, "SIZE", 0,
+     "Blocks and stacks may take SIZE of memory (at least 1M); what does not fit is counted, but "
+     "not "
+     "known one by one (default 512M)",
+     2},
 
     {0, 0, 0, 0, "When to report, and when to stop:", 3},
     {"expire", 'e', "TIME", 0, "Report blocks that are TIME old or older (default 10s)", 3},
@@ -182,6 +191,7 @@ static void set_defaults(struct lw_options *options)
         .duration_ns = LW_NEVER,
         .depth = DEFAULT_DEPTH,
         .max_size = UINT64_MAX,
+        .max_memory = DEFAULT_MEMORY,
         .engine = LW_ENGINE_AUTO,
         .report = {.sort = LW_SORT_BYTES, .top = DEFAULT_TOP},
         .writer = &lw_text_writer,
@@ -276,6 +286,14 @@ static void set_max_overhead(struct lw_options *options, const struct argp_state
     options->max_overhead = percent;
 }
 
+static void set_max_memory(struct lw_options *options, const struct argp_state *state,
+                           const char *text)
+{
+    options->max_memory = parse_size(state, "--max-memory", text);
+    if (options->max_memory < SMALLEST_MEMORY)
+        usage_error(state, "--max-memory '%s' is less than 1M", text);
+}
+
 static error_t parse_option(int key, char *text, struct argp_state *state)
 {
     struct lw_options *options = state->input;
@@ -340,6 +358,9 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
         break;
     case KEY_MAX_OVERHEAD:
         set_max_overhead(options, state, text);
+        break;
+    case KEY_MAX_MEMORY:
+        set_max_memory(options, state, text);
         break;
     case ARGP_KEY_ARG:
         set_argument(options, state, text);

@@ -458,6 +458,7 @@ static lw_error *start(struct session *session)
         .sample_bytes = options->sample_bytes,
         .sample_auto = options->sample_auto,
         .max_overhead = options->max_overhead,
+        .max_memory = options->max_memory,
         .guardian = session->guardian,
     };
     session->watch = lw_watch_start(lw_engine_choice_list(options->engine), &engine_options,

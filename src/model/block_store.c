@@ -133,6 +133,7 @@ uint32_t lw_block_store_add(struct lw_block_store *store, uint64_t address)
     shard->slots[free_slot(shard, (uint32_t)hash)] =
         (struct lw_block_slot){.hash = (uint32_t)hash, .record = record};
     shard->count++;
+    store->count++;
     return record;
 }
 
@@ -159,6 +160,7 @@ void lw_block_store_remove(struct lw_block_store *store, uint32_t record)
     struct lw_block_shard *shard = &store->shards[shard_of(lw_hash64(block->address))];
     shift_back(shard, (uint32_t)(slot - shard->slots));
     shard->count--;
+    store->count--;
     block->links[0].older = store->first_free;
     store->first_free = record;
 }

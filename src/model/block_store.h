@@ -12,8 +12,9 @@ struct lw_block_link {
     uint32_t older, younger;
 };
 
-/* The lists, both in order of age, that a record may be in. */
-enum lw_block_list { LW_LIST_YOUNG, LW_LIST_STACK, LW_LISTS };
+/* The lists in order of age that a record is in: that of all young or all expired blocks, and its
+ * stack's. */
+enum lw_block_list { LW_LIST_AGE, LW_LIST_STACK, LW_LISTS };
 
 struct lw_block_record {
     uint64_t address, size, born_ns;
@@ -42,6 +43,7 @@ struct lw_block_store {
     size_t chunk_count, chunk_capacity;
     uint32_t used;       /* records that were ever in use, number 0 included */
     uint32_t first_free; /* of those given back, linked through links[0].older */
+    uint32_t count;      /* records in use now */
     struct lw_block_shard shards[LW_BLOCK_SHARDS];
 };
 

@@ -31,6 +31,11 @@ void lw_ledger_destroy(struct lw_ledger *ledger)
     free(ledger);
 }
 
+void lw_ledger_limit(struct lw_ledger *ledger, uint32_t blocks)
+{
+    ledger->block_limit = blocks;
+}
+
 struct lw_event_counts *lw_ledger_events(struct lw_ledger *ledger)
 {
     return &ledger->events;
@@ -128,13 +133,14 @@ static void uncount_live(struct lw_ledger *ledger, struct lw_ledger_stack *stack
     stack->stats.live_blocks--;
 }
 
-static void count_expired(struct lw_ledger *ledger, struct lw_ledger_stack *stack, uint64_t size)
+static void count_expired(struct lw_ledger *ledger, struct lw_ledger_stack *stack, uint64_t bytes,
+                          uint64_t blocks)
 {
-    ledger->expired_bytes += size;
-    ledger->expired_blocks++;
-    stack->stats.expired_bytes += size;
-    if (stack->stats.expired_blocks++ == 0)
-        ledger->expired_stacks++;
+    ledger->expired_bytes += bytes;
+    ledger->expired_blocks += blocks;
+    ledger->expired_stacks += stack->stats.expired_blocks == 0;
+    stack->stats.expired_bytes += bytes;
+    stack->stats.expired_blocks += blocks;
 }
 
 static void uncount_expired(struct lw_ledger *ledger, struct lw_ledger_stack *stack, uint64_t size)
@@ -146,6 +152,14 @@ static void uncount_expired(struct lw_ledger *ledger, struct lw_ledger_stack *st
         ledger->expired_stacks--;
 }
 
+/* Links the record in behind the youngest expired one. (One that was put back after a failed
+ * realloc may be older: of the expired blocks the order is that in which they came to be here.) */
+static void enter_expired(struct lw_ledger *ledger, uint32_t at)
+{
+    list_insert(ledger, &ledger->expired, LW_LIST_AGE, ledger->expired.youngest, at);
+    record_at(ledger, at)->is_expired = true;
+}
+
 /* Expires blocks that are due, oldest first, until none is or `limit` have been. */
 static void expire_some(struct lw_ledger *ledger, uint64_t limit)
 {
@@ -154,10 +168,34 @@ static void expire_some(struct lw_ledger *ledger, uint64_t limit)
         if (!is_due(ledger, record->born_ns))
             return;
         struct lw_ledger_stack *stack = lw_ledger_stack_at(ledger, record->stack);
-        list_remove(ledger, &ledger->young, LW_LIST_YOUNG, at);
-        record->is_expired = true;
+        list_remove(ledger, &ledger->young, LW_LIST_AGE, at);
+        enter_expired(ledger, at);
         stack->youngest_expired = at;
-        count_expired(ledger, stack, record->size);
+        count_expired(ledger, stack, record->size, 1);
+    }
+}
+
+static void add_folded(struct lw_folded *folded, const struct lw_folded *more)
+{
+    if (folded->blocks == 0 || more->oldest_born_ns < folded->oldest_born_ns)
+        folded->oldest_born_ns = more->oldest_born_ns;
+    if (folded->blocks == 0 || more->youngest_born_ns > folded->youngest_born_ns)
+        folded->youngest_born_ns = more->youngest_born_ns;
+    folded->bytes += more->bytes;
+    folded->blocks += more->blocks;
+}
+
+static void expire_folded(struct lw_ledger *ledger)
+{
+    for (size_t id = 1; ledger->folded_young > 0 && id < lw_ledger_stack_limit(ledger); id++) {
+        struct lw_ledger_stack *stack = lw_ledger_stack_at(ledger, id);
+        struct lw_folded *young = &stack->folded_young;
+        if (young->blocks == 0 || !is_due(ledger, young->youngest_born_ns))
+            continue;
+        count_expired(ledger, stack, young->bytes, young->blocks);
+        add_folded(&stack->folded_expired, young);
+        ledger->folded_young -= young->blocks;
+        *young = (struct lw_folded){0};
     }
 }
 
@@ -165,6 +203,7 @@ void lw_ledger_expire(struct lw_ledger *ledger, uint64_t now)
 {
     advance(ledger, now);
     expire_some(ledger, UINT64_MAX);
+    expire_folded(ledger);
 }
 
 /* What every event begins with. */
@@ -172,6 +211,17 @@ static void tick(struct lw_ledger *ledger, uint64_t now)
 {
     advance(ledger, now);
     expire_some(ledger, EXPIRE_IN_PASSING);
+}
+
+/* Takes the record, which belongs to a stack, out of all lists. */
+static void unlink_record(struct lw_ledger *ledger, uint32_t index)
+{
+    const struct lw_block_record *record = record_at(ledger, index);
+    struct lw_ledger_stack *stack = lw_ledger_stack_at(ledger, record->stack);
+    if (stack->youngest_expired == index)
+        stack->youngest_expired = record->links[LW_LIST_STACK].older;
+    list_remove(ledger, &stack->blocks, LW_LIST_STACK, index);
+    list_remove(ledger, record->is_expired ? &ledger->expired : &ledger->young, LW_LIST_AGE, index);
 }
 
 /* Removes the record from every list and total and from the store. */
@@ -184,17 +234,42 @@ static struct lw_block take_record(struct lw_ledger *ledger, uint32_t index)
                              .stack = record->stack};
     if (block.stack != LW_STACK_NONE) {
         struct lw_ledger_stack *stack = lw_ledger_stack_at(ledger, block.stack);
-        if (stack->youngest_expired == index)
-            stack->youngest_expired = record->links[LW_LIST_STACK].older;
-        list_remove(ledger, &stack->blocks, LW_LIST_STACK, index);
+        unlink_record(ledger, index);
         if (record->is_expired)
             uncount_expired(ledger, stack, block.size);
-        else
-            list_remove(ledger, &ledger->young, LW_LIST_YOUNG, index);
         uncount_live(ledger, stack, block.size);
     }
     lw_block_store_remove(&ledger->store, index);
     return block;
+}
+
+/* Forgets the oldest expired block, or else the oldest, except in the totals; false: there is none.
+ */
+static bool fold_oldest(struct lw_ledger *ledger)
+{
+    uint32_t index = ledger->expired.oldest ? ledger->expired.oldest : ledger->young.oldest;
+    if (index == 0)
+        return false;
+    const struct lw_block_record *record = record_at(ledger, index);
+    struct lw_ledger_stack *stack = lw_ledger_stack_at(ledger, record->stack);
+    const struct lw_folded folded = {.bytes = record->size,
+                                     .blocks = 1,
+                                     .oldest_born_ns = record->born_ns,
+                                     .youngest_born_ns = record->born_ns};
+    add_folded(record->is_expired ? &stack->folded_expired : &stack->folded_young, &folded);
+    ledger->folded_young += !record->is_expired;
+    ledger->losses.folded_blocks++;
+    unlink_record(ledger, index);
+    lw_block_store_remove(&ledger->store, index);
+    return true;
+}
+
+/* Whether one block more may be known. */
+static bool has_room(struct lw_ledger *ledger, uint32_t stack)
+{
+    if (ledger->block_limit == 0 || ledger->store.count < ledger->block_limit)
+        return true;
+    return stack != LW_STACK_NONE && fold_oldest(ledger);
 }
 
 /* Counts a block that was taken as freed in its stack. */
@@ -228,7 +303,6 @@ static int enter_block(struct lw_ledger *ledger, const struct lw_block *block, b
     record->size = block->size;
     record->born_ns = block->born_ns;
     record->stack = block->stack;
-    record->is_expired = is_expired;
     if (block->stack == LW_STACK_NONE)
         return 0;
     struct lw_ledger_stack *stack = lw_ledger_stack_at(ledger, block->stack);
@@ -237,12 +311,13 @@ static int enter_block(struct lw_ledger *ledger, const struct lw_block *block, b
     list_insert(ledger, &stack->blocks, LW_LIST_STACK, older, index);
     count_live(ledger, stack, block->size);
     if (is_expired) {
+        enter_expired(ledger, index);
         if (older == stack->youngest_expired)
             stack->youngest_expired = index;
-        count_expired(ledger, stack, block->size);
+        count_expired(ledger, stack, block->size, 1);
     } else {
-        older = list_walk_back(ledger, LW_LIST_YOUNG, ledger->young.youngest, block->born_ns);
-        list_insert(ledger, &ledger->young, LW_LIST_YOUNG, older, index);
+        older = list_walk_back(ledger, LW_LIST_AGE, ledger->young.youngest, block->born_ns);
+        list_insert(ledger, &ledger->young, LW_LIST_AGE, older, index);
     }
     return 0;
 }
@@ -257,6 +332,11 @@ int lw_ledger_insert(struct lw_ledger *ledger, uint64_t address, uint64_t size, 
         struct lw_block old = take_record(ledger, missed);
         close_block(ledger, &old);
         ledger->events.missed_frees++;
+    }
+    if (!has_room(ledger, stack)) {
+        (*(stack == LW_STACK_NONE ? &ledger->losses.folded_blocks
+                                  : &ledger->losses.dropped_blocks))++;
+        return 0;
     }
     struct lw_block block = {
         .address = address, .size = size, .born_ns = ledger->now, .stack = stack};
@@ -342,13 +422,10 @@ void lw_ledger_totals(struct lw_ledger *ledger, uint64_t now, struct lw_ledger_t
                                         .expired_bytes = ledger->expired_bytes,
                                         .expired_blocks = ledger->expired_blocks,
                                         .expired_stacks = ledger->expired_stacks};
-    /* Expired blocks are in no common list: the oldest is the oldest of some stack. */
     for (size_t id = 1; id < lw_ledger_stack_limit(ledger); id++) {
-        uint32_t oldest = lw_ledger_stack_at(ledger, id)->blocks.oldest;
-        if (oldest == 0)
-            continue;
-        uint64_t born_ns = lw_ledger_record(ledger, oldest)->born_ns;
-        if (totals->oldest_born_ns == 0 || born_ns < totals->oldest_born_ns)
+        uint64_t born_ns = lw_ledger_live_span(ledger, lw_ledger_stack_at(ledger, id)).oldest;
+        if (born_ns != UINT64_MAX &&
+            (totals->oldest_born_ns == 0 || born_ns < totals->oldest_born_ns))
             totals->oldest_born_ns = born_ns;
     }
 }

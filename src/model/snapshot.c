@@ -6,22 +6,40 @@
 
 #include "ledger_state.h"
 
-static uint64_t age_of(const struct lw_ledger *ledger, uint32_t record)
+static uint64_t age_of(const struct lw_ledger *ledger, uint64_t born_ns)
 {
-    return record ? ledger->now - lw_ledger_record(ledger, record)->born_ns : 0;
+    return ledger->now - born_ns;
 }
 
-/* Copies the stack's expired blocks, oldest first, to the end of the snapshot's. */
+static void set_ages(struct lw_snapshot_stack *to, const struct lw_ledger *ledger,
+                     const struct lw_ledger_stack *from)
+{
+    const struct lw_born_span live = lw_ledger_live_span(ledger, from);
+    const struct lw_born_span expired = lw_ledger_expired_span(ledger, from);
+    if (from->stats.live_blocks > 0) {
+        to->live_youngest_ns = age_of(ledger, live.youngest);
+        to->live_oldest_ns = age_of(ledger, live.oldest);
+    }
+    if (from->stats.expired_blocks > 0) {
+        to->expired_youngest_ns = age_of(ledger, expired.youngest);
+        to->expired_oldest_ns = age_of(ledger, expired.oldest);
+    }
+}
+
+/* Copies those of the stack's expired blocks that are known one by one, oldest first, to the end of
+ * the snapshot's. */
 static void copy_blocks(struct lw_snapshot *snapshot, const struct lw_ledger *ledger,
                         const struct lw_ledger_stack *from, struct lw_snapshot_stack *to)
 {
     to->first_block = snapshot->block_count;
-    to->block_count = from->stats.expired_blocks;
+    to->block_count = from->stats.expired_blocks - from->folded_expired.blocks;
     uint32_t at = from->blocks.oldest;
     for (size_t i = 0; i < to->block_count; i++) {
         const struct lw_block_record *record = lw_ledger_record(ledger, at);
-        snapshot->blocks[snapshot->block_count++] = (struct lw_snapshot_block){
-            .address = record->address, .size = record->size, .age_ns = age_of(ledger, at)};
+        snapshot->blocks[snapshot->block_count++] =
+            (struct lw_snapshot_block){.address = record->address,
+                                       .size = record->size,
+                                       .age_ns = age_of(ledger, record->born_ns)};
         at = record->links[LW_LIST_STACK].younger;
     }
 }
@@ -38,11 +56,8 @@ static void copy_stacks(struct lw_snapshot *snapshot, const struct lw_ledger *le
         *to = (struct lw_snapshot_stack){
             .stack = stack,
             .stats = from->stats,
-            .expired_youngest_ns = age_of(ledger, from->youngest_expired),
-            .expired_oldest_ns = from->youngest_expired ? age_of(ledger, from->blocks.oldest) : 0,
-            .live_youngest_ns = age_of(ledger, from->blocks.youngest),
-            .live_oldest_ns = age_of(ledger, from->blocks.oldest),
         };
+        set_ages(to, ledger, from);
         if (snapshot->blocks)
             copy_blocks(snapshot, ledger, from, to);
     }
@@ -63,8 +78,7 @@ struct lw_snapshot *lw_snapshot_create(struct lw_ledger *ledger,
     /* One more than may be needed, since malloc(0) may return NULL. */
     snapshot->stacks = malloc((lw_stack_table_count(stacks) + 1) * sizeof(*snapshot->stacks));
     if (with_blocks)
-        snapshot->blocks =
-            malloc((snapshot->totals.expired_blocks + 1) * sizeof(*snapshot->blocks));
+        snapshot->blocks = malloc(((size_t)ledger->store.count + 1) * sizeof(*snapshot->blocks));
     if (!snapshot->stacks || (with_blocks && !snapshot->blocks)) {
         lw_snapshot_destroy(snapshot);
         return NULL;

@@ -32,6 +32,8 @@ struct lw_stack_table {
     LW_VECTOR(const struct lw_stack *) by_id; /* of id - 1 */
     struct slot *slots;
     size_t slot_count; /* a power of two */
+    size_t chunk_bytes;
+    size_t limit, extra; /* bytes; 0: no limit */
 };
 
 struct lw_stack_table *lw_stack_table_create(void)
@@ -116,6 +118,7 @@ static struct lw_stack *allocate(struct lw_stack_table *table, size_t size)
         if (!chunk)
             return NULL;
         chunk->older = table->chunk;
+        table->chunk_bytes += sizeof(*chunk);
         table->chunk = chunk;
         table->chunk_used = 0;
     }
@@ -146,6 +149,20 @@ static const struct lw_stack *add(struct lw_stack_table *table, const struct lw_
     return stack;
 }
 
+void lw_stack_table_limit(struct lw_stack_table *table, size_t bytes, size_t extra)
+{
+    table->limit = bytes;
+    table->extra = extra;
+}
+
+static bool is_full(const struct lw_stack_table *table)
+{
+    size_t used = table->chunk_bytes + table->slot_count * sizeof(*table->slots) +
+                  table->by_id.capacity * sizeof(*table->by_id.items) +
+                  table->by_id.count * table->extra;
+    return table->limit != 0 && used >= table->limit;
+}
+
 const struct lw_stack *lw_stack_table_intern(struct lw_stack_table *table,
                                              const struct lw_frame *frames, size_t depth,
                                              bool truncated)
@@ -166,6 +183,8 @@ const struct lw_stack *lw_stack_table_intern(struct lw_stack_table *table,
         if (is_same(stack, frames, depth, truncated))
             return stack;
     }
+    if (depth > 1 && is_full(table))
+        return lw_stack_table_intern(table, frames, 1, true);
     const struct lw_stack *stack = add(table, frames, depth, truncated);
     if (stack)
         table->slots[at] = (struct slot){.hash = hash, .id = stack->id};

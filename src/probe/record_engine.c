@@ -349,6 +349,22 @@ static const struct lw_engine_ops record_ops = {
     .destroy = record_destroy,
 };
 
+/* A quarter is for stacks. What counts calls is not limited: it takes little for each stack. */
+static void limit_memory(struct lw_agent_control *control, uint64_t bytes)
+{
+    const uint64_t stacks = bytes / 4, first = lw_agent_first_bucket(1) * LW_AGENT_BUCKET_BYTES;
+    const uint64_t words = LW_AGENT_STACK_WORDS - LW_AGENT_SPARE_WORDS;
+    uint32_t generations = 1;
+    if (bytes == 0)
+        return;
+    while (generations < LW_AGENT_GENERATIONS &&
+           ((2ull << generations) - 1) * first <= bytes - stacks)
+        generations++;
+    control->barred_generations = LW_AGENT_GENERATIONS - generations;
+    if (stacks / sizeof(uint64_t) < words)
+        control->barred_words = words - stacks / sizeof(uint64_t);
+}
+
 struct lw_engine *lw_record_engine_create(const struct lw_engine_options *options)
 {
     struct record_engine *record = calloc(1, sizeof(*record));
@@ -357,5 +373,6 @@ struct lw_engine *lw_record_engine_create(const struct lw_engine_options *option
     record->engine.ops = &record_ops;
     record->engine.options = *options;
     record->shared_fd = record->pid_fd = -1;
+    limit_memory(&record->control, options->max_memory);
     return &record->engine;
 }

@@ -338,6 +338,17 @@ static const struct lw_engine_ops trap_ops = {
     .destroy = trap_destroy,
 };
 
+/* A quarter for stacks, whose number the blocks soon exceed. */
+static void limit_memory(struct trap_engine *trap, uint64_t bytes)
+{
+    enum { FIGURES = 384 }; /* of a stack, in the ledger and in the report */
+    uint64_t blocks = bytes / 4 * 3 / LW_LEDGER_BLOCK_BYTES;
+    if (bytes == 0)
+        return;
+    lw_stack_table_limit(trap->stacks, bytes / 4, FIGURES);
+    lw_ledger_limit(trap->ledger, blocks < UINT32_MAX ? (uint32_t)blocks : UINT32_MAX);
+}
+
 struct lw_engine *lw_trap_engine_create(const struct lw_engine_options *options)
 {
     struct trap_engine *trap = calloc(1, sizeof(*trap));
@@ -353,5 +364,6 @@ struct lw_engine *lw_trap_engine_create(const struct lw_engine_options *options)
         trap_destroy(&trap->engine);
         return NULL;
     }
+    limit_memory(trap, options->max_memory);
     return &trap->engine;
 }

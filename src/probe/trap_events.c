@@ -193,9 +193,11 @@ static const struct lw_stack *intern_stack(struct trap_engine *trap, const struc
             .is_return = is_return,
         };
     }
-    if (hit->truncated)
+    const struct lw_stack *stack =
+        lw_stack_table_intern(trap->stacks, trap->frames, hit->depth, hit->truncated);
+    if (stack && stack->truncated)
         lw_ledger_losses(trap->ledger)->truncated_stacks++;
-    return lw_stack_table_intern(trap->stacks, trap->frames, hit->depth, hit->truncated);
+    return stack;
 }
 
 static void record_block(struct trap_engine *trap, struct trap_hit *hit, const struct lw_call *call)

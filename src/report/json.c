@@ -285,6 +285,7 @@ static struct json losses_object(const struct lw_loss_counts *losses)
     put_unsigned(&json, "truncated_stacks", losses->truncated_stacks);
     put_unsigned(&json, "dropped_blocks", losses->dropped_blocks);
     put_unsigned(&json, "missed_returns", losses->missed_returns);
+    put_unsigned(&json, "folded_blocks", losses->folded_blocks);
     return json;
 }
 

@@ -388,7 +388,9 @@ static void print_confidence(const struct lw_pen *pen, const struct lw_report *r
         {events->missed_frees, "missed free", ""},
         {losses->missed_returns, "missed return", ""},
         {losses->truncated_stacks, "truncated stack", ""},
-        {losses->dropped_blocks, "dropped block", " (out of memory)"},
+        {losses->dropped_blocks, "dropped block", " (no room for them: see --max-memory)"},
+        {losses->folded_blocks, "folded block",
+         " (at --max-memory: live in these figures, and their frees are unknown ones)"},
     };
     bool any = false;
 

@@ -85,7 +85,8 @@ def watched(watch, engine, pid, work):
     work()
     begun.detach()
     summary = begun.summary()
-    assert summary["losses"] == {"truncated_stacks": 0, "dropped_blocks": 0, "missed_returns": 0}
+    assert summary["losses"] == {"truncated_stacks": 0, "dropped_blocks": 0, "missed_returns": 0,
+                                 "folded_blocks": 0}
     return stacks_of(summary)
 
 

@@ -55,7 +55,8 @@ def test_json_has_exactly_the_keys_of_the_design(target, healthy_watch):
         assert set(report["expired"]) == {"bytes", "blocks", "stacks"}
         assert set(report["events"]) == {"allocs", "frees", "reallocs", "failed_allocs",
                                          "unknown_frees", "missed_frees"}
-        assert set(report["losses"]) == {"truncated_stacks", "dropped_blocks", "missed_returns"}
+        assert set(report["losses"]) == {"truncated_stacks", "dropped_blocks", "missed_returns",
+                                         "folded_blocks"}
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)",
                             report["time"])
         for stack in report["stacks"]:

@@ -21,11 +21,14 @@
 #undef control
 static struct lw_agent_shared *memory;
 #define shared memory
+static const struct lw_agent_control no_limits;
+#define control (&no_limits)
 /* clang-format off: they need what is above them */
 #include "../../src/agent/ledger.c"
 #include "../../src/agent/stacks.c"
 /* clang-format on */
 #undef shared
+#undef control
 #include "../../src/probe/record_view.h"
 
 #define START    1000000000ull

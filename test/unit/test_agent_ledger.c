@@ -254,6 +254,22 @@ static void test_no_room(void **state)
     assert_int_equal(found, key);
 }
 
+static void test_less_room(void **state)
+{
+    (void)state;
+    const uint64_t address = BASE + 64, key = lw_agent_record_key(address, 7);
+    struct replaced replaced = {0};
+    agent_control.barred_generations = LW_AGENT_GENERATIONS - 2;
+    for (uint32_t i = 0; i < 2; i++) {
+        fill_bucket(near_bucket(address, i));
+        fill_bucket(far_bucket(address, i));
+    }
+    assert_false(insert(key, value_of(key), &replaced));
+    assert_int_equal(shared->newest, 1);
+    agent_control.barred_generations = LW_AGENT_GENERATIONS - 3;
+    assert_true(insert(key, value_of(key), &replaced));
+}
+
 static void test_giants(void **state)
 {
     (void)state;
@@ -279,6 +295,7 @@ int main(void)
         agent_test(test_threads_and_a_reader),
         agent_test(test_few_records),
         agent_test(test_no_room),
+        agent_test(test_less_room),
         agent_test(test_giants),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -115,6 +115,18 @@ static void test_no_words_left(void **state)
     assert_int_equal(intern(0, false), known);
 }
 
+static void test_less_room(void **state)
+{
+    (void)state;
+    uint32_t known = intern(0, false);
+    agent_control.barred_words = LW_AGENT_STACK_WORDS - LW_AGENT_SPARE_WORDS - 1;
+    assert_no_room_for(2);
+    assert_int_equal(intern(0, false), known);
+    agent_control.barred_words = 0;
+    intern(2, false);
+    assert_int_equal(shared->no_stack, 1);
+}
+
 /* Every word of the index is another stack's: a search ends all the same. */
 static void test_no_place_in_the_index(void **state)
 {
@@ -178,6 +190,7 @@ int main(void)
         agent_test(test_epochs),
         agent_test(test_no_number_left),
         agent_test(test_no_words_left),
+        agent_test(test_less_room),
         agent_test(test_no_place_in_the_index),
         agent_test(test_levels),
         agent_test(test_counts_blocks),

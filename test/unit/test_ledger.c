@@ -320,6 +320,66 @@ static void test_lifetimes_add_up(void **state)
 }
 
 /* Addresses at regular distances, as allocators give them, through several growths of the index. */
+/* At the limit the oldest expired one is folded, or else the oldest; totals and ages stay. */
+static void test_folding(void **state)
+{
+    struct fixture *fixture = *state;
+    struct lw_ledger *ledger = fixture->ledger;
+    const struct lw_loss_counts *losses = lw_ledger_losses(ledger);
+    struct lw_ledger_totals totals;
+    lw_ledger_limit(ledger, 2);
+    lw_ledger_insert(ledger, 0x1000, 1, 1, 10);
+    lw_ledger_insert(ledger, 0x2000, 2, 1, 20);
+    assert_int_equal(losses->folded_blocks, 0);
+    lw_ledger_insert(ledger, 0x3000, 4, 2, 30); /* folds the first, which is young */
+    assert_int_equal(losses->folded_blocks, 1);
+    assert_false(lw_ledger_find(ledger, 0x1000, NULL));
+    struct lw_snapshot_stack stack = look(fixture, 1, 109);
+    assert_int_equal(stack.stats.live_bytes, 3);
+    assert_int_equal(stack.stats.expired_blocks, 0);
+    assert_int_equal(stack.live_oldest_ns, 99);
+    assert_int_equal(stack.live_youngest_ns, 89);
+    lw_ledger_totals(ledger, 110, &totals); /* it is due */
+    assert_int_equal(totals.expired_bytes, 1);
+    assert_int_equal(totals.expired_stacks, 1);
+    assert_int_equal(totals.oldest_born_ns, 10);
+    lw_ledger_insert(ledger, 0x4000, 8, 2, 125); /* folds the second, which is expired */
+    assert_int_equal(losses->folded_blocks, 2);
+    stack = look(fixture, 1, 126);
+    assert_int_equal(stack.stats.expired_bytes, 3);
+    assert_int_equal(stack.expired_oldest_ns, 116);
+    assert_int_equal(stack.expired_youngest_ns, 106);
+
+    assert_false(lw_ledger_free(ledger, 0x2000, 127));
+    assert_int_equal(lw_ledger_events(ledger)->unknown_frees, 1);
+    assert_true(lw_ledger_free(ledger, 0x3000, 128));
+    assert_true(lw_ledger_free(ledger, 0x4000, 128));
+    lw_ledger_totals(ledger, 129, &totals);
+    assert_int_equal(totals.live_blocks, 2);
+    assert_int_equal(totals.live_bytes, 3);
+    struct lw_snapshot *snapshot = lw_snapshot_create(ledger, fixture->stacks, 129, true);
+    assert_int_equal(snapshot->block_count, 0); /* none is known one by one */
+    lw_snapshot_destroy(snapshot);
+}
+
+/* What belongs to no stack is not worth folding another for. */
+static void test_folding_and_no_stack(void **state)
+{
+    struct fixture *fixture = *state;
+    struct lw_ledger *ledger = fixture->ledger;
+    lw_ledger_limit(ledger, 2);
+    lw_ledger_insert(ledger, 0x1000, 1, LW_STACK_NONE, 10);
+    lw_ledger_insert(ledger, 0x2000, 2, 1, 20);
+    lw_ledger_insert(ledger, 0x3000, 4, LW_STACK_NONE, 30);
+    assert_int_equal(lw_ledger_losses(ledger)->folded_blocks, 1);
+    assert_true(lw_ledger_find(ledger, 0x2000, NULL));
+    assert_true(lw_ledger_free(ledger, 0x2000, 31));
+    lw_ledger_insert(ledger, 0x4000, 4, LW_STACK_NONE, 32);
+    lw_ledger_insert(ledger, 0x5000, 4, 1, 33); /* and there is nothing to fold */
+    assert_int_equal(lw_ledger_losses(ledger)->dropped_blocks, 1);
+    assert_int_equal(lw_ledger_events(ledger)->allocs, 5);
+}
+
 static void test_million_blocks_memory(void **state)
 {
     (void)state;
@@ -363,6 +423,8 @@ int main(void)
         LEDGER_TEST(test_put_back_on_taken_address),
         LEDGER_TEST(test_clock_goes_backwards),
         LEDGER_TEST(test_lifetimes_add_up),
+        LEDGER_TEST(test_folding),
+        LEDGER_TEST(test_folding_and_no_stack),
         cmocka_unit_test(test_thresholds_at_the_ends),
         cmocka_unit_test(test_million_blocks_memory),
     };

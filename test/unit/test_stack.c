@@ -165,6 +165,26 @@ static void test_many_never_move(void **state)
     assert_int_equal(count, STACKS - empty + 1);
 }
 
+/* Once it is full, new stacks are cut to their innermost frame; what was known stays known. */
+static void test_full_table(void **state)
+{
+    struct lw_stack_table *table = *state;
+    struct lw_frame frames[2] = {{.offset = 1}, {.offset = 2}};
+    const struct lw_stack *known = lw_stack_table_intern(table, frames, 2, false);
+    lw_stack_table_limit(table, 1 << 20, 1 << 16);
+    for (size_t i = 0; i < 100; i++) {
+        frames[1].offset = 100 + i;
+        assert_non_null(lw_stack_table_intern(table, frames, 2, false));
+    }
+    assert_true(lw_stack_table_count(table) < 20);
+    const struct lw_stack *cut = lw_stack_table_intern(table, frames, 2, false);
+    assert_int_equal(cut->depth, 1);
+    assert_true(cut->truncated);
+    assert_int_equal(cut->frames[0].offset, 1);
+    frames[1].offset = 2;
+    assert_ptr_equal(lw_stack_table_intern(table, frames, 2, false), known);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -175,6 +195,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_no_frames, setup, teardown),
         cmocka_unit_test_setup_teardown(test_too_deep_is_cut, setup, teardown),
         cmocka_unit_test_setup_teardown(test_many_never_move, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_full_table, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -178,17 +178,19 @@ static void test_confidence(void **state)
 
     sample.report.losses.dropped_blocks = 1;
     text = WRITTEN(report, &plain, &sample.report);
-    expect(text, "\nconfidence: 10 allocations, 7 frees and 2 reallocs seen; 1 dropped block (out "
-                 "of memory)\n");
+    expect(text, "\nconfidence: 10 allocations, 7 frees and 2 reallocs seen; 1 dropped block (no "
+                 "room for them: see --max-memory)\n");
     free(text);
 
     sample.report.events.unknown_frees = 12;
     sample.report.events.missed_frees = 13;
     sample.report.events.failed_allocs = 14;
-    sample.report.losses = (struct lw_loss_counts){15, 16, 17};
+    sample.report.losses = (struct lw_loss_counts){15, 16, 17, 18};
     text = WRITTEN(report, &plain, &sample.report);
     expect(text, "; 12 unknown frees (of blocks from before the attach), 13 missed frees, 17 "
-                 "missed returns, 15 truncated stacks, 16 dropped blocks (out of memory)\n");
+                 "missed returns, 15 truncated stacks, 16 dropped blocks (no room for them: see "
+                 "--max-memory), 18 folded blocks (at --max-memory: live in these figures, and "
+                 "their frees are unknown ones)\n");
     expect(text, "  failed   14 allocations");
     free(text);
 }

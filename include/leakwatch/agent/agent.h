@@ -81,13 +81,16 @@ struct lw_agent_control {
     uint32_t tid_offset; /* where a thread's id is, from its thread pointer; 0: not known, and what
                             is there (a part of the thread pointer) is taken for it */
     uint64_t min_size, max_size;
-    uint64_t lapse_ns;     /* without a tick: leakwatch is gone */
-    uint64_t clock;        /* the clock_gettime of the vdso, or 0 */
-    uint64_t linker_state; /* address of the dynamic linker's r_debug.r_state, or 0 */
-    uint64_t new_handler;  /* address of what std::set_new_handler sets, or 0 */
-    uint32_t range_count;  /* the agent, and modules with allocator functions: what they call */
-    uint32_t reserved;     /* inside a watched function is nested */
-    uint64_t ranges[LW_AGENT_RANGES][2]; /* [start, end) */
+    uint64_t lapse_ns;           /* without a tick: leakwatch is gone */
+    uint64_t clock;              /* the clock_gettime of the vdso, or 0 */
+    uint64_t linker_state;       /* address of the dynamic linker's r_debug.r_state, or 0 */
+    uint64_t new_handler;        /* address of what std::set_new_handler sets, or 0 */
+    uint32_t barred_generations; /* of the ledger: so many of the last are not to be used */
+    uint32_t range_count;
+    uint64_t barred_words; /* of stacks, likewise */
+    /* the agent, and modules with allocator functions: what they call inside a watched function is
+     * nested; [start, end) */
+    uint64_t ranges[LW_AGENT_RANGES][2];
 };
 
 /* ---- the agent's own, when it samples ------------------------------------------------------- */
@@ -128,6 +131,7 @@ struct lw_agent_private {
 #define LW_AGENT_BUCKETS                                                                           \
     ((1ull << (LW_AGENT_BUCKETS_LOG + LW_AGENT_GENERATIONS)) - (1ull << LW_AGENT_BUCKETS_LOG))
 #define LW_AGENT_BUCKET_RECORDS 4
+#define LW_AGENT_BUCKET_BYTES   (LW_AGENT_BUCKET_RECORDS * sizeof(struct lw_agent_record))
 #define LW_AGENT_TICK_LOW_BITS  20
 #define LW_AGENT_TICK_BITS      30
 #define LW_AGENT_TICK_MASK      ((1u << LW_AGENT_TICK_BITS) - 1)
@@ -348,6 +352,9 @@ struct lw_agent_region {
 #define LW_AGENT_ROWS      (1u << 26)
 #define LW_AGENT_ROW_CACHE (1u << 14)
 #define LW_AGENT_WEIGHTS   4096
+
+/* Threads that find the last room for a stack at once still have some. */
+#define LW_AGENT_SPARE_WORDS ((uint64_t)LW_AGENT_THREADS * LW_AGENT_DEPTH_MAX)
 
 struct lw_agent_module_list {
     uint64_t count;

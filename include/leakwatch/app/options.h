@@ -36,6 +36,7 @@ struct lw_options {
     uint64_t sample_bytes; /* mean between two samples; 0: every allocation, or sample_auto */
     bool sample_auto;      /* as much is sampled as max_overhead permits */
     double max_overhead;   /* percent, default 5, above 0 and at most 100 */
+    uint64_t max_memory;   /* bytes, default 512 MiB, at least 1 MiB */
     struct lw_report_options report; /* sort, top (10), show_blocks */
     const char *output;              /* NULL: standard output */
     const struct lw_writer *writer;  /* default text */

@@ -51,13 +51,27 @@ struct lw_event_counts {
 
 struct lw_loss_counts {
     uint64_t truncated_stacks; /* allocations whose stack was cut */
-    uint64_t dropped_blocks;   /* not recorded: out of memory */
+    uint64_t dropped_blocks;   /* not recorded: no memory, or no room for more of them */
     uint64_t missed_returns;   /* calls whose return was not seen */
+    /* at the limit of memory: live, but from then on counted with their stack alone, for ever */
+    uint64_t folded_blocks;
 };
 
 /* NULL: out of memory. */
 struct lw_ledger *lw_ledger_create(uint64_t expire_ns);
 void lw_ledger_destroy(struct lw_ledger *ledger);
+
+/* The most memory that one block may take, its share of what is allocated ahead included. */
+#define LW_LEDGER_BLOCK_BYTES 96
+
+/*
+ * At most so many blocks are known one by one (0, as at first: no limit). A new one beyond that
+ * folds the oldest expired one, or else the oldest: losses.folded_blocks. It stays in the totals of
+ * its stack for the rest of the watch, since its free cannot be told from that of an unknown block
+ * any more; one that was young counts as expired once all folded with it are. A block of no stack
+ * is then not kept at all, and counted as folded too.
+ */
+void lw_ledger_limit(struct lw_ledger *ledger, uint32_t blocks);
 
 /* The counters of the watch: those that the ledger itself cannot know (failed_allocs, reallocs,
  * truncated_stacks, missed_returns) are the caller's to raise. */

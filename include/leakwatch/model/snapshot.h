@@ -22,7 +22,7 @@ struct lw_snapshot_stack {
     /* standard errors, bytes, of stats.live_bytes and stats.expired_bytes; 0 unless sampled */
     uint64_t live_bytes_error, expired_bytes_error;
     /* this stack's expired blocks, oldest first: blocks[first_block .. + block_count], when asked
-     * for */
+     * for; those that were folded are not among them */
     size_t first_block, block_count;
 };
 

@@ -41,6 +41,10 @@ struct lw_stack_table;
 struct lw_stack_table *lw_stack_table_create(void); /* NULL: out of memory */
 void lw_stack_table_destroy(struct lw_stack_table *table);
 
+/* Once the table takes `bytes`, of which each stack costs `extra` elsewhere, stacks that are new
+ * are cut to their innermost frame, and truncated. At first there is no limit. */
+void lw_stack_table_limit(struct lw_stack_table *table, size_t bytes, size_t extra);
+
 /* The one stack with these frames and this `truncated`. What exceeds LW_STACK_MAX_DEPTH is cut and
  * the stack truncated. NULL when memory has run out. A stack of no frames is valid. */
 const struct lw_stack *lw_stack_table_intern(struct lw_stack_table *table,

@@ -27,6 +27,7 @@ struct lw_engine_options {
     uint64_t sample_bytes; /* mean between samples, bytes; 0: every allocation, or sample_auto */
     bool sample_auto;      /* sample as few as max_overhead demands, all where that costs less */
     double max_overhead;   /* percent of the target's time */
+    uint64_t max_memory;   /* bytes that blocks and stacks may take; 0: no limit */
     struct lw_guardian *guardian; /* is told of a launched command's PID; not owned; may be NULL */
 };
 
