@@ -59,8 +59,15 @@ static const struct lw_agent_region *find_region(uint64_t sp)
     return NULL;
 }
 
-/* The end of the stack that `sp` is on, as far as is known; *start is an address below `sp` for
- * which the same holds. */
+/*
+ * The end of the stack that `sp` is on, as far as is known; *start is an address below `sp` for
+ * which the same holds. Nothing beyond may be read: behind the stack of a coroutine may lie a guard
+ * page.
+ *
+ * The stack of a thread that leakwatch has yet to see ends at its thread pointer. Where that is
+ * known and `sp` is not, they lie apart: `sp` is on a stack of another kind, of which a page is
+ * certain.
+ */
 OUTLINE static uint64_t find_stack_end(const struct lw_agent_thread *thread, uint64_t sp,
                                        uint64_t *start)
 {
@@ -68,7 +75,7 @@ OUTLINE static uint64_t find_stack_end(const struct lw_agent_thread *thread, uin
     *start = region ? region->start : sp & ~(uint64_t)(PAGE - 1);
     if (region)
         return region->end;
-    if (sp < thread->pointer && thread->pointer - sp < STACK_MAX)
+    if (sp < thread->pointer && thread->pointer - sp < STACK_MAX && !find_region(thread->pointer))
         return thread->pointer;
     return *start + PAGE;
 }

@@ -3,7 +3,7 @@
 
 import pytest
 
-from harness import assert_working, read_status
+from harness import assert_working, read_status, settled_leaks, wait_until
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -30,3 +30,55 @@ def test_memory_limit(target, healthy_watch, engine):
         assert int(read_status(bigheap.pid, bigheap.pid)["RssShmem"].split()[0]) < 4096  # KiB
     watch.detach()
     assert_working(bigheap)
+
+
+# What, how often with which engine, and whether stacks are whole. (glibc lets a coroutine return to
+# the first instruction of a function, before which, where a call would be, there is nothing.)
+ODD = (("alternate", {"trap": 500, "record": 2000}, True),
+       ("coroutine", {"trap": 500, "record": 2000}, False),
+       ("jit", {"trap": 500, "record": 2000}, False),
+       ("corrupt", {"trap": 1000, "record": 100000}, False))
+
+
+@pytest.mark.parametrize("what, counts, whole", ODD, ids=[each[0] for each in ODD])
+def test_odd_stacks(target, healthy_watch, engine, what, counts, whole):
+    """Blocks are exact, and stacks that could not be followed are told."""
+    odd = target("odd_stacks")
+    watch = healthy_watch(odd.pid, "-e", "100ms", "-i", "1h")
+    plan = odd.ask(f"{what} {counts[engine]}", limit=60)["leaks"]
+    assert settled_leaks(watch, plan) == plan
+    truncated = watch.report()["losses"]["truncated_stacks"]
+    assert truncated == 0 if whole else truncated > counts[engine] / 10
+    watch.detach()
+    assert_working(odd)
+
+
+def test_many_stacks(target, healthy_watch, engine):
+    """100,000 with the engine that has the time for it."""
+    count = {"trap": 5000, "record": 100000}[engine]
+    odd = target("odd_stacks")
+    watch = healthy_watch(odd.pid, "-e", "100ms", "-i", "1h", "--top=3")
+    plan = odd.ask(f"distinct {count}", limit=60)["leaks"]["leak_distinct"]
+    report = wait_until(lambda: full(watch.report(), plan["blocks"]), "all expired")
+    assert report["losses"] == dict.fromkeys(report["losses"], 0)
+    assert count <= report["expired"]["stacks"] <= count + 10
+    assert plan["bytes"] <= report["expired"]["bytes"] <= plan["bytes"] + 100000
+    watch.detach()
+    assert_working(odd)
+
+
+def full(report, blocks):
+    return report if report["expired"]["blocks"] >= blocks else None
+
+
+def test_deep_recursion(target, healthy_watch):
+    """The innermost frames are kept; that there are more is told."""
+    recursion = target("recursion")
+    watch = healthy_watch(recursion.pid, "-e", "100ms", "-i", "1h")
+    plan = recursion.ask("begin 100000")["leaks"]
+    assert settled_leaks(watch, plan) == plan
+    report = watch.report()
+    assert max(len(stack["frames"]) for stack in report["stacks"]) == 64
+    assert report["losses"]["truncated_stacks"] >= 10
+    watch.detach()
+    assert_working(recursion)
