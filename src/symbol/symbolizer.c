@@ -7,9 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "debug_file.h"
 #include "demangle.h"
 #include "inline_chain.h"
 #include "leakwatch/base/cleanup.h"
+#include "leakwatch/base/log.h"
 #include "leakwatch/base/map.h"
 #include "leakwatch/base/vector.h"
 
@@ -22,6 +24,7 @@ struct module_symbols {
     bool opened; /* `dwfl` was tried */
     Dwfl *dwfl;  /* NULL: only the module's own image is there */
     Dwfl_Module *dwfl_module;
+    bool has_dwarf;               /* that may be used */
     struct lw_map resolutions[2]; /* by is_return: offset -> struct resolution */
 };
 
@@ -43,7 +46,7 @@ struct lw_symbolizer *lw_symbolizer_create(struct lw_module_table *modules)
     symbolizer->modules = modules;
     symbolizer->callbacks = (Dwfl_Callbacks){
         .find_elf = dwfl_build_id_find_elf, /* never called: modules come with their file */
-        .find_debuginfo = dwfl_standard_find_debuginfo,
+        .find_debuginfo = lw_debug_file_find,
         .section_address = dwfl_offline_section_address,
         .debuginfo_path = &symbolizer->debuginfo_path,
     };
@@ -90,6 +93,9 @@ static void open_module(struct lw_symbolizer *symbolizer, struct module_symbols 
     }
     fd = -1; /* the Dwfl's now */
     symbols->dwfl = dwfl;
+    symbols->has_dwarf = lw_debug_file_open(symbols->dwfl_module);
+    if (!symbols->has_dwarf)
+        lw_info("the supplementary debug information of %s is not there", module->path);
 }
 
 static struct module_symbols *symbols_of(struct lw_symbolizer *symbolizer,
@@ -145,12 +151,14 @@ static const char *shown_name(struct lw_symbolizer *symbolizer, const char *name
 }
 
 static struct resolution *resolve(struct lw_symbolizer *symbolizer, const struct lw_module *module,
-                                  Dwfl_Module *dwfl_module, uint64_t offset, bool is_return)
+                                  const struct module_symbols *symbols, uint64_t offset,
+                                  bool is_return)
 {
+    Dwfl_Module *dwfl_module = symbols->dwfl_module;
     struct lw_symbol chain[LW_CHAIN_MAX] = {0};
     struct lw_elf_symbol elf;
     uint64_t address = offset - (is_return && offset > 0);
-    size_t count = dwfl_module ? lw_inline_chain(dwfl_module, address, chain) : 1;
+    size_t count = symbols->has_dwarf ? lw_inline_chain(dwfl_module, address, chain) : 1;
     struct lw_symbol *outermost = &chain[count - 1];
     /* The symbol table says what the linker calls it, DWARF what its author did: the former is what
      * other tools show, and where to look in a disassembly. */
@@ -187,8 +195,7 @@ size_t lw_symbolizer_resolve(struct lw_symbolizer *symbolizer, uint32_t module_i
     if (lw_map_get(map, offset, &value)) {
         resolution = (const struct resolution *)(uintptr_t)value;
     } else {
-        struct resolution *made =
-            resolve(symbolizer, module, of_module->dwfl_module, offset, is_return);
+        struct resolution *made = resolve(symbolizer, module, of_module, offset, is_return);
         if (!made || lw_map_set(map, offset, (uintptr_t)made) < 0) {
             free(made);
             return 1;

@@ -2,7 +2,6 @@
 /* Finds the file behind a mapping: map_files first, then the path inside the target's root. */
 #include "module_file.h"
 
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,29 +9,15 @@
 #include <sys/sysmacros.h>
 
 #include "leakwatch/base/cleanup.h"
+#include "leakwatch/base/file.h"
 #include "leakwatch/target/process.h"
 
 /*
- * Opens `path` if it is a regular file, of inode `inode` unless that is 0. What is there is the
- * target's choice: to open a device or a FIFO can block or do worse, so look first, through a
- * descriptor that opens nothing.
- *
- * The device is not compared: on btrfs and overlayfs, maps and stat disagree on it. A file that
- * replaced the mapped one has another inode, because the mapping still holds the old one.
+ * What is at such a path is the target's choice, so it is opened only if it is a regular file with
+ * the right inode. The device is not compared: on btrfs and overlayfs, maps and stat disagree on
+ * it. A file that replaced the mapped one has another inode, because the mapping still holds the
+ * old one.
  */
-static int open_regular(const char *path, uint64_t inode)
-{
-    lw_auto_close int place = open(path, O_PATH | O_CLOEXEC);
-    struct stat status;
-    if (place < 0 || fstat(place, &status) != 0 || !S_ISREG(status.st_mode))
-        return -1;
-    if (inode != 0 && status.st_ino != inode)
-        return -1;
-    char self[64];
-    snprintf(self, sizeof(self), "/proc/self/fd/%d", place);
-    return open(self, O_RDONLY | O_CLOEXEC);
-}
-
 int lw_module_file_open(pid_t pid, const struct lw_mapping *mapping)
 {
     lw_auto_free char *path = NULL;
@@ -42,7 +27,7 @@ int lw_module_file_open(pid_t pid, const struct lw_mapping *mapping)
         path = NULL; /* asprintf leaves it undefined */
         return -1;
     }
-    int fd = open_regular(path, 0);
+    int fd = lw_file_open_regular(path, 0);
     if (fd >= 0)
         return fd;
 
@@ -52,13 +37,13 @@ int lw_module_file_open(pid_t pid, const struct lw_mapping *mapping)
         path = NULL;
         return -1;
     }
-    fd = open_regular(path, mapping->inode);
+    fd = lw_file_open_regular(path, mapping->inode);
     if (fd >= 0)
         return fd;
 
     char exe[64];
     snprintf(exe, sizeof(exe), "/proc/%d/exe", (int)pid);
-    return open_regular(exe, mapping->inode);
+    return lw_file_open_regular(exe, mapping->inode);
 }
 
 bool lw_module_file_is_executable(pid_t pid, const struct lw_mapping *mapping)
