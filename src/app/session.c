@@ -21,6 +21,7 @@
 #include "leakwatch/report/output.h"
 #include "leakwatch/report/status_line.h"
 #include "leakwatch/target/process.h"
+#include "privileges.h"
 
 struct session {
     const struct lw_options *options;
@@ -152,6 +153,7 @@ static void begin(struct session *session)
         fail(session, lw_error_create(ENOMEM, "out of memory"));
     else
         report_attachment(session);
+    lw_privileges_drop(lw_watch_pid(session->watch), session->output.path != NULL);
 }
 
 static void write_report(struct session *session, const struct lw_snapshot *snapshot, bool summary)
@@ -221,7 +223,7 @@ static void handle_signal(struct session *session, int signal)
         break;
     case SIGHUP:
         if (session->output_open && session->output.path) {
-            lw_error *error = lw_output_reopen(&session->output);
+            lw_error *error = lw_privileges_reopen(&session->output);
             if (error)
                 lw_warn("%s", lw_error_message(error));
             lw_error_destroy(error);
@@ -313,7 +315,6 @@ static void loop(struct session *session)
 
 static void write_end(struct session *session, const struct lw_watch_result *result)
 {
-    lw_auto_free char *exe = NULL;
     struct lw_report_end end = {.pid = lw_watch_pid(session->watch), .exe = ""};
     switch (result->outcome.end) {
     case LW_ENGINE_EXITED:
@@ -326,8 +327,7 @@ static void write_end(struct session *session, const struct lw_watch_result *res
         break;
     case LW_ENGINE_EXEC:
         end.kind = LW_END_EXEC;
-        exe = lw_process_exe(end.pid);
-        end.exe = exe ? exe : "";
+        end.exe = result->exe ? result->exe : "";
         break;
     case LW_ENGINE_RUNS:
     case LW_ENGINE_LAPSED:
@@ -431,6 +431,7 @@ static void finish(struct session *session)
         write_detachment(session, &result);
     else
         write_end(session, &result);
+    free(result.exe);
     lw_snapshot_destroy(result.snapshot);
 }
 

@@ -14,6 +14,7 @@
 
 #include "leakwatch/base/cleanup.h"
 #include "leakwatch/base/clock.h"
+#include "leakwatch/base/log.h"
 #include "leakwatch/target/process.h"
 
 struct lw_watch {
@@ -128,8 +129,13 @@ static void *watch_thread(void *argument)
     result->error = choose_engine(watch);
     struct lw_engine *engine = watch->engine;
     if (!result->error) {
+        int error = lw_privilege_keep(LW_ENGINE_PRIVILEGES);
+        if (error)
+            lw_warn("cannot give up privileges: %s", strerror(-error));
         watch->pid = engine->attachment.pid;
         result->outcome = run(watch);
+        if (result->outcome.end == LW_ENGINE_EXEC)
+            result->exe = lw_process_exe(watch->pid);
     }
     pthread_mutex_lock(&watch->lock);
     watch->started = false;

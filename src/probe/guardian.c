@@ -16,6 +16,7 @@
 
 #include "leakwatch/base/clock.h"
 #include "leakwatch/base/log.h"
+#include "leakwatch/probe/engine.h"
 #include "leakwatch/target/process.h"
 
 #define DEATH_TRIES 10000 /* of a millisecond */
@@ -96,6 +97,7 @@ static _Noreturn void run(int pipe, pid_t parent, const struct ward *ward,
     prctl(PR_SET_NAME, LW_GUARDIAN_NAME);
     ignore_signals();
     close_files(pipe);
+    (void)lw_privilege_keep(LW_ENGINE_PRIVILEGES);
     if (chdir("/") != 0)
         _exit(1);
     while ((n = read(pipe, &byte, 1)) < 0 && errno == EINTR)

@@ -3,6 +3,7 @@
 #include "permission.h"
 
 #include <errno.h>
+#include <linux/capability.h>
 #include <pwd.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -11,10 +12,9 @@
 #include <sys/stat.h>
 
 #include "leakwatch/base/cleanup.h"
+#include "leakwatch/base/privilege.h"
 #include "leakwatch/base/text.h"
 #include "leakwatch/target/process.h"
-
-#define CAP_SYS_PTRACE_BIT 19
 
 static lw_error *explain_incapable(const struct lw_permission_facts *facts)
 {
@@ -63,21 +63,21 @@ lw_error *lw_permission_explain(const struct lw_permission_facts *facts)
                                "/etc/sysctl.d and reboot");
     if (!facts->we_can_ptrace)
         return explain_incapable(facts);
+    bool is_ours = facts->uid == facts->our_euid && facts->euid == facts->our_euid;
+    if (!facts->we_can_override && (!is_ours || !facts->dumpable))
+        return lw_error_create(EPERM,
+                               "process %d (%s) %s, whose memory cannot be opened with "
+                               "CAP_SYS_PTRACE alone: run as root: sudo leakwatch -p %d, or give "
+                               "leakwatch CAP_DAC_OVERRIDE too",
+                               (int)facts->pid, facts->name,
+                               is_ours ? "is not dumpable" : "belongs to another user",
+                               (int)facts->pid);
     return lw_error_create(EPERM,
                            "the kernel does not let us attach to process %d (%s) although we have "
                            "CAP_SYS_PTRACE: another user namespace or a security module (SELinux, "
                            "AppArmor, seccomp) forbids it: run leakwatch outside the container and "
                            "see the audit log (dmesg, journalctl)",
                            (int)facts->pid, facts->name);
-}
-
-static bool have_ptrace_capability(void)
-{
-    lw_auto_free char *status = lw_text_read_file("/proc/self/status", NULL);
-    const char *line = status != NULL ? strstr(status, "\nCapEff:") : NULL;
-    if (line == NULL)
-        return false;
-    return (strtoull(line + strlen("\nCapEff:"), NULL, 16) >> CAP_SYS_PTRACE_BIT & 1) != 0;
 }
 
 static int yama_scope(void)
@@ -121,7 +121,8 @@ lw_error *lw_process_explain_eperm(pid_t pid)
         .uid = status.uid,
         .euid = status.euid,
         .our_euid = geteuid(),
-        .we_can_ptrace = have_ptrace_capability(),
+        .we_can_ptrace = (lw_privilege_effective() & LW_PRIVILEGE(CAP_SYS_PTRACE)) != 0,
+        .we_can_override = (lw_privilege_effective() & LW_PRIVILEGE(CAP_DAC_OVERRIDE)) != 0,
         .dumpable = is_dumpable(pid, &status),
         .yama_scope = yama_scope(),
     };

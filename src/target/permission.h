@@ -14,9 +14,10 @@ struct lw_permission_facts {
     const char *user; /* who owns it: a name, or the uid in decimal */
     uid_t uid, euid;  /* its */
     uid_t our_euid;
-    bool we_can_ptrace; /* CAP_SYS_PTRACE is in our effective set */
-    bool dumpable;      /* /proc/PID belongs to its user */
-    int yama_scope;     /* kernel.yama.ptrace_scope, 0 where there is no Yama */
+    bool we_can_ptrace;   /* CAP_SYS_PTRACE is in our effective set */
+    bool we_can_override; /* CAP_DAC_OVERRIDE is */
+    bool dumpable;        /* /proc/PID belongs to its user */
+    int yama_scope;       /* kernel.yama.ptrace_scope, 0 where there is no Yama */
 };
 
 /* Pure. Never NULL. */

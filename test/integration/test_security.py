@@ -4,11 +4,20 @@ needs."""
 
 import os
 import shutil
+import signal
 import subprocess
+import tempfile
 
 import pytest
 
-from harness import Target, assert_working, leaks_of, settled_leaks, target_path
+import harness
+from harness import (Target, Watch, assert_working, leaks_of, read_status, run_leakwatch,
+                     settled_leaks, target_path, threads, wait_until)
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+CAPABILITIES = {1: "DAC_OVERRIDE", 19: "SYS_PTRACE", 23: "SYS_NICE", 40: "CHECKPOINT_RESTORE"}
+ENGINES = {"DAC_OVERRIDE", "SYS_PTRACE", "SYS_NICE", "CHECKPOINT_RESTORE"}
+NOBODY = 65534
 
 BLOCKS = 10
 
@@ -81,3 +90,112 @@ def test_a_program_cannot_lead_astray(copied, healthy_watch, change):
     target = copied(change)
     watch = healthy_watch(target.pid, "-e", "100ms", "-i", "1h")
     assert watched_files(watch, target)["leak_big"] is None
+
+
+def capabilities(pid, tid, field):
+    """The names of those in a set; a number for what has no name here."""
+    bits = int(read_status(pid, tid)[field], 16)
+    return {CAPABILITIES.get(bit, bit) for bit in range(64) if bits >> bit & 1}
+
+
+def assert_unprivileged(pid, tid, permitted, effective):
+    status = read_status(pid, tid)
+    assert status["NoNewPrivs"] == "1"
+    assert capabilities(pid, tid, "CapPrm") <= permitted
+    assert capabilities(pid, tid, "CapEff") <= effective
+    assert capabilities(pid, tid, "CapInh") == capabilities(pid, tid, "CapAmb") == set()
+
+
+@needs_root
+def test_privileges_are_dropped(engine, target, healthy_watch, tmp_path):
+    """The thread that reads symbols has none; where the output may have to be opened again, one that is
+    out of use until then."""
+    storm = target("storm", 2, "run")
+    directory = tmp_path / "nobodys"
+    directory.mkdir(mode=0o700)
+    os.chown(directory, NOBODY, NOBODY)
+    output = directory / "out"
+    first = healthy_watch(storm.pid, "-i", "1h")
+    first.report()
+    assert_unprivileged(first.pid, first.pid, set(), set())
+    for tid in threads(first.pid)[1:]:
+        assert_unprivileged(first.pid, tid, ENGINES, ENGINES)
+    with open(f"/proc/{first.pid}/task/{first.pid}/children", encoding="ascii") as children:
+        guardian = int(children.read().split()[0])
+    assert_unprivileged(guardian, guardian, ENGINES, ENGINES)
+    first.detach()
+
+    second = Watch(storm.pid, "-i", "100ms", "-o", output)
+    try:
+        wait_until(lambda: output.exists() and output.read_text().count("report") > 1, "reports")
+        assert_unprivileged(second.pid, second.pid, {"DAC_OVERRIDE"}, set())
+        assert output.stat().st_mode & 0o777 == 0o600
+        output.unlink()
+        second.send_signal(signal.SIGHUP)
+        wait_until(output.exists, "the file again")
+        assert_unprivileged(second.pid, second.pid, {"DAC_OVERRIDE"}, set())
+        second.send_signal(signal.SIGINT)
+        assert second.wait() == 0, second.stderr()
+        assert '"code_verified":true' in output.read_text()
+    finally:
+        second.stop()
+    assert_working(storm)
+
+
+@pytest.fixture
+def leakwatch_for_all():
+    """A copy where other users can run it."""
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        yield shutil.copy(harness.LEAKWATCH, directory)
+
+
+def as_nobody(*capability):
+    added = ",".join("+" + each for each in capability) or "-all"
+    return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups",
+            f"--inh-caps={added}", f"--ambient-caps={added}"]
+
+
+def short_watch(leakwatch, pid, engine, *before):
+    return run_leakwatch(argv=[*before, leakwatch, f"--engine={engine}", "-d", "300ms",
+                               "--format=json", "-p", str(pid)])
+
+
+@pytest.fixture
+def capable_target(tmp_path, started):
+    """A target of nobody's with a capability that nobody has: to trace it takes one, too."""
+    script = tmp_path / "capable"
+    script.write_text("#!/bin/sh\nexec " + " ".join(as_nobody("net_raw")) +
+                      f" '{os.path.abspath(target_path('storm'))}' 2 run\n")
+    script.chmod(0o755)
+    started.append(Target(str(script)))
+    return started[-1]
+
+
+@needs_root
+def test_cap_sys_ptrace_alone(engine, capable_target, leakwatch_for_all):
+    """Handed down, and as a capability of the file."""
+    storm = capable_target
+    health = harness.Health(storm.pid)
+    result = short_watch(leakwatch_for_all, storm.pid, engine, *as_nobody())
+    assert result.returncode == 1 and "sudo" in result.stderr
+    result = short_watch(leakwatch_for_all, storm.pid, engine, *as_nobody("sys_ptrace"))
+    assert result.returncode == 0, result.stderr
+    subprocess.run(["setcap", "cap_sys_ptrace+ep", leakwatch_for_all], check=True)
+    result = short_watch(leakwatch_for_all, storm.pid, engine, *as_nobody())
+    assert result.returncode == 0, result.stderr
+    assert f'"engine":"{engine}"' in result.stdout and '"code_verified":true' in result.stdout
+    health.assert_same()
+    assert_working(storm)
+
+
+@needs_root
+def test_another_users_process_takes_one_capability_more(engine, target, leakwatch_for_all):
+    storm = target("storm", 2, "run")
+    result = short_watch(leakwatch_for_all, storm.pid, engine, *as_nobody("sys_ptrace"))
+    assert result.returncode == 1 and "CAP_DAC_OVERRIDE too" in result.stderr
+    result = short_watch(leakwatch_for_all, storm.pid, engine,
+                         *as_nobody("sys_ptrace", "dac_override"))
+    assert result.returncode == 0, result.stderr
+    assert f'"engine":"{engine}"' in result.stdout and '"code_verified":true' in result.stdout
+    assert_working(storm)

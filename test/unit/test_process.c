@@ -464,11 +464,20 @@ static void test_explains_every_obstacle(void **state)
     check_error(lw_permission_explain(&facts), EPERM, "reboot", NULL);
 
     facts = plain;
-    facts.we_can_ptrace = true;
+    facts.we_can_ptrace = facts.we_can_override = true;
     facts.yama_scope = 1;
     check_error(lw_permission_explain(&facts), EPERM, "although we have", "SELinux", NULL);
     facts.yama_scope = 3;
     check_error(lw_permission_explain(&facts), EPERM, "ptrace_scope is 3", NULL);
+
+    facts = plain;
+    facts.we_can_ptrace = true;
+    facts.uid = facts.euid = 7;
+    check_error(lw_permission_explain(&facts), EPERM, "another user", "CAP_DAC_OVERRIDE too", NULL);
+    facts = plain;
+    facts.we_can_ptrace = true;
+    facts.dumpable = false;
+    check_error(lw_permission_explain(&facts), EPERM, "not dumpable", "CAP_DAC_OVERRIDE too", NULL);
 }
 
 static void test_explains_a_live_process(void **state)

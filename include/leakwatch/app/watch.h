@@ -53,7 +53,8 @@ void lw_watch_totals(struct lw_watch *watch, struct lw_ledger_totals *totals,
 struct lw_watch_result {
     lw_error *error; /* why the watch could not begin, else NULL; the caller's */
     struct lw_engine_outcome outcome;
-    struct lw_snapshot *snapshot;           /* the last state; the caller's; NULL on error */
+    char *exe;                    /* after an exec: what runs now; the caller's; or NULL */
+    struct lw_snapshot *snapshot; /* the last state; the caller's; NULL on error */
     struct lw_engine_detachment detachment; /* valid when the target lives on as it is */
     bool detached;                          /* that is so; then: */
     bool released;                          /* the kernel has let go of every thread */

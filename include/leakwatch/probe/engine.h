@@ -3,12 +3,14 @@
 #ifndef LEAKWATCH_PROBE_ENGINE_H
 #define LEAKWATCH_PROBE_ENGINE_H
 
+#include <linux/capability.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
 #include "leakwatch/base/error.h"
+#include "leakwatch/base/privilege.h"
 #include "leakwatch/model/snapshot.h"
 #include "leakwatch/probe/allocator.h"
 #include "leakwatch/probe/guardian.h"
@@ -105,6 +107,13 @@ struct lw_engine {
     bool armed; /* false while a launched command has not loaded its allocator yet */
     struct lw_module_table *modules; /* created by attach or launch, kept until destroy */
 };
+
+/* What an engine needs once it has attached: to read and leave the process; to open its memory, and
+ * that of its children (/proc/PID/mem), and its libraries; to find those that were deleted
+ * (map_files); to be quick while a thread waits for it. */
+#define LW_ENGINE_PRIVILEGES                                                                       \
+    (LW_PRIVILEGE(CAP_SYS_PTRACE) | LW_PRIVILEGE(CAP_DAC_OVERRIDE) |                               \
+     LW_PRIVILEGE(CAP_CHECKPOINT_RESTORE) | LW_PRIVILEGE(CAP_SYS_NICE))
 
 /* Makes an engine that has touched nothing yet; NULL: out of memory. */
 typedef struct lw_engine *lw_engine_create(const struct lw_engine_options *options);

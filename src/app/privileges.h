@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the thread that writes reports may still do, once the watch has begun. */
+#ifndef LEAKWATCH_SRC_APP_PRIVILEGES_H
+#define LEAKWATCH_SRC_APP_PRIVILEGES_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "leakwatch/report/output.h"
+
+/*
+ * That thread reads what the process brings along, symbols and debug information, and needs no
+ * privilege for it. Kept is, out of use, what opening the output again may take (`reopens`), and in
+ * use, what looking at /proc/PID takes where a process is shown only to those who may trace it
+ * (hidepid). What fails is told.
+ */
+void lw_privileges_drop(pid_t pid, bool reopens);
+
+/* lw_output_reopen with what was kept for it. */
+lw_error *lw_privileges_reopen(struct lw_output *output);
+
+#endif
