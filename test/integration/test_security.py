@@ -92,6 +92,51 @@ def test_a_program_cannot_lead_astray(copied, healthy_watch, change):
     assert watched_files(watch, target)["leak_big"] is None
 
 
+UGLY = b"big\x1b]0;owned\x07\n\x9b31m\xc2\x9b1m\xffheap"
+
+
+@pytest.fixture
+def ugly_target(started):
+    """A program whose file, process and functions have names that would take over a terminal."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory.encode(), UGLY)
+        plain = os.path.join(directory, "plain")
+        objcopy("--strip-debug", "--redefine-sym", "leak_big=leak_\x1b[31m\x07red",
+                target_path("bigheap"), plain)
+        os.rename(plain, path)
+        started.append(Target(os.fsdecode(path)))
+        yield started[-1]
+
+
+def assert_printable(raw):
+    for line in raw.split(b"\n"):
+        text = line.decode()  # and valid UTF-8
+        assert not [each for each in text if ord(each) < 32 or 127 <= ord(each) < 160], text
+
+
+@pytest.mark.parametrize("form", ("text", "json"))
+def test_names_are_escaped(engine, ugly_target, form):
+    argv = [harness.LEAKWATCH, f"--engine={engine}", f"--format={form}", "-vv", "-e", "100ms",
+            "-i", "500ms", "-n", "3", "-p", str(ugly_target.pid)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as watch:
+        first = watch.stdout.readline()  # it watches
+        ugly_target.ask(f"begin {BLOCKS}")
+        output, errors = watch.communicate(timeout=harness.LIMIT)
+    assert watch.returncode == 0
+    assert_printable(first + output)
+    assert_printable(errors)
+    assert b"owned" in first + output and b"red" in output
+
+
+def test_names_in_refusals_are_escaped(ugly_target, started):
+    started.append(Target("tracer", ugly_target.pid))
+    result = subprocess.run([harness.LEAKWATCH, "-p", str(ugly_target.pid)], check=False,
+                            capture_output=True, timeout=harness.LIMIT)
+    assert result.returncode == 1
+    assert b"traced" in result.stderr and b"big" in result.stderr
+    assert_printable(result.stderr)
+
+
 def capabilities(pid, tid, field):
     """The names of those in a set; a number for what has no name here."""
     bits = int(read_status(pid, tid)[field], 16)
