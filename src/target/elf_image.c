@@ -217,6 +217,11 @@ void lw_elf_image_close(struct lw_elf_image *image)
     free(image);
 }
 
+int lw_elf_image_descriptor(const struct lw_elf_image *image)
+{
+    return image->fd;
+}
+
 unsigned lw_elf_image_machine(const struct lw_elf_image *image)
 {
     return image->machine;

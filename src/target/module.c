@@ -77,7 +77,7 @@ struct lw_module_table *lw_module_table_create(pid_t pid, struct lw_memory *memo
 
 static void destroy_entry(struct entry *entry)
 {
-    if (entry->module.fd >= 0)
+    if (entry->module.fd >= 0 && entry->module.image == NULL)
         close(entry->module.fd);
     lw_elf_image_close(entry->module.image);
     free(entry->module.build_id);
@@ -231,11 +231,15 @@ static void read_vdso(struct lw_module_table *table, struct lw_module *module,
 static void read_file(struct lw_module_table *table, struct lw_module *module,
                       const struct lw_mapping *text)
 {
-    module->fd = lw_module_file_open(table->pid, text);
-    if (module->fd < 0)
+    lw_auto_close int fd = lw_module_file_open(table->pid, text);
+    if (fd < 0)
         lw_info("the file behind %s cannot be opened", module->path);
-    else if (lw_elf_image_open(module->fd, &module->image) != 0)
+    else if (lw_elf_image_open(fd, &module->image) != 0)
         lw_info("%s is mapped executable but is no ELF file", module->path);
+    /* One descriptor for both: a process may have very many modules. */
+    module->fd = module->image != NULL ? lw_elf_image_descriptor(module->image) : fd;
+    if (module->image == NULL)
+        fd = -1;
     module->is_executable = lw_module_file_is_executable(table->pid, text);
 }
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """leakwatch where memory, stacks or files are not as they should be: true, bounded, and alive."""
 
+import resource
+
 import pytest
 
 from harness import assert_working, read_status, settled_leaks, wait_until
@@ -82,3 +84,16 @@ def test_deep_recursion(target, healthy_watch):
     assert report["losses"]["truncated_stacks"] >= 10
     watch.detach()
     assert_working(recursion)
+
+
+def test_many_modules(target, healthy_watch):
+    """As many as files may be open, up to 10,000."""
+    count = min(10000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 1000)
+    odd = target("odd_stacks")
+    odd.ask(f"modules {count}")
+    watch = healthy_watch(odd.pid, "-e", "100ms", "-i", "1h")
+    plan = odd.ask("alternate 10")["leaks"]
+    assert settled_leaks(watch, plan) == plan
+    assert watch.report()["losses"]["truncated_stacks"] == 0
+    watch.detach()
+    assert_working(odd)

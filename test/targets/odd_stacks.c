@@ -2,6 +2,8 @@
 /* Allocates from stacks that are unlike others. */
 #include "target.h"
 
+#include <elf.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <ucontext.h>
@@ -194,6 +196,36 @@ static void corrupt(long count)
         on_garbage(i % 3 == 0 ? call_on : copy, i < LEAKED ? leak_corrupt : allocate_and_free);
 }
 
+/* Each is a file of its own, which is deleted at once; no more of a library than its first page. */
+static void map_modules(long count)
+{
+    struct {
+        Elf64_Ehdr header;
+        Elf64_Phdr segment;
+    } file = {.header = {.e_type = ET_DYN,
+                         .e_machine = EM_X86_64,
+                         .e_version = EV_CURRENT,
+                         .e_phoff = sizeof(Elf64_Ehdr),
+                         .e_ehsize = sizeof(Elf64_Ehdr),
+                         .e_phentsize = sizeof(Elf64_Phdr),
+                         .e_phnum = 1},
+              .segment = {.p_type = PT_LOAD,
+                          .p_flags = PF_R | PF_X,
+                          .p_filesz = PAGE,
+                          .p_memsz = PAGE,
+                          .p_align = PAGE}};
+    memcpy(file.header.e_ident, ELFMAG "\x02\x01\x01", 7);
+    for (long i = 0; i < count; i++) {
+        char name[] = "/tmp/odd_stacks-XXXXXX";
+        int fd = mkstemp(name);
+        unlink(name);
+        if (fd < 0 || write(fd, &file, sizeof(file)) != sizeof(file) || ftruncate(fd, PAGE) != 0 ||
+            mmap(NULL, PAGE, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0) == MAP_FAILED)
+            _exit(93);
+        close(fd);
+    }
+}
+
 static void jit(long count)
 {
     for (long i = 0; i < count; i++) {
@@ -236,6 +268,9 @@ int main(void)
         } else if (is_command(line, "corrupt", 1, &number)) {
             corrupt(number);
             say(PLAN, "leak_corrupt", 48l * LEAKED, (long)LEAKED);
+        } else if (is_command(line, "modules", 1, &number)) {
+            map_modules(number);
+            say("{\"mapped\":%ld}", number);
         } else if (is_command(line, "count", 0, &number)) {
             say("{\"progress\":%lu}", ++questions);
         }

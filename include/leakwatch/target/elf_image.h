@@ -29,6 +29,9 @@ int lw_elf_image_open(int fd, struct lw_elf_image **image);
 int lw_elf_image_open_memory(const void *bytes, size_t size, struct lw_elf_image **image);
 void lw_elf_image_close(struct lw_elf_image *image);
 
+/* The image's own descriptor of its file, which lives as long as the image; -1: from memory. */
+int lw_elf_image_descriptor(const struct lw_elf_image *image);
+
 /* EM_X86_64 and so on; e_type ET_DYN or ET_EXEC. */
 unsigned lw_elf_image_machine(const struct lw_elf_image *image);
 bool lw_elf_image_is_executable_type(const struct lw_elf_image *image); /* ET_EXEC */
