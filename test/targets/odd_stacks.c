@@ -196,7 +196,7 @@ static void corrupt(long count)
         on_garbage(i % 3 == 0 ? call_on : copy, i < LEAKED ? leak_corrupt : allocate_and_free);
 }
 
-/* Each is a file of its own, which is deleted at once; no more of a library than its first page. */
+/* Each is a file of its own, which has no name; no more of a library than its first page. */
 static void map_modules(long count)
 {
     struct {
@@ -216,9 +216,7 @@ static void map_modules(long count)
                           .p_align = PAGE}};
     memcpy(file.header.e_ident, ELFMAG "\x02\x01\x01", 7);
     for (long i = 0; i < count; i++) {
-        char name[] = "/tmp/odd_stacks-XXXXXX";
-        int fd = mkstemp(name);
-        unlink(name);
+        int fd = memfd_create("library", 0);
         if (fd < 0 || write(fd, &file, sizeof(file)) != sizeof(file) || ftruncate(fd, PAGE) != 0 ||
             mmap(NULL, PAGE, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0) == MAP_FAILED)
             _exit(93);
