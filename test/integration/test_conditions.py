@@ -39,7 +39,7 @@ def test_memory_limit(target, healthy_watch, engine):
 ODD = (("alternate", {"trap": 500, "record": 2000}, True),
        ("coroutine", {"trap": 500, "record": 2000}, False),
        ("jit", {"trap": 500, "record": 2000}, False),
-       ("corrupt", {"trap": 1000, "record": 100000}, False))
+       ("corrupt", {"trap": 1000, "record": 30000}, False))
 
 
 @pytest.mark.parametrize("what, counts, whole", ODD, ids=[each[0] for each in ODD])

@@ -12,11 +12,13 @@
  * odd_stacks
  *   distinct N    leaks N blocks of 16 bytes, each from a stack of its own
  *   alternate N   leaks N blocks of 24 bytes from a signal handler on an alternate stack
- *   coroutine N   leaks N blocks of 32 bytes, each from a coroutine (makecontext) that has just
- * begun jit N         leaks N blocks of 40 bytes from code without unwind information: in turn with
- * a frame pointer, and with anything else in its register corrupt N     N times: allocates from a
- * stack of garbage, which ends at a guard page; leaks the first 10 blocks, of 48 bytes count
- * answers with how often it was asked
+ *   coroutine N   leaks N blocks of 32 bytes, each from a coroutine (makecontext) of its own
+ *   jit N         leaks N blocks of 40 bytes from code without unwind information: in turn with a
+ *                 frame pointer, and with anything else in its register
+ *   corrupt N     N times: allocates from a stack of garbage, which ends at a guard page; leaks
+ *                 the first 10 blocks, of 48 bytes
+ *   modules N     maps N libraries
+ *   count         answers with how often it was asked
  */
 #define PAGE      4096ul
 #define GARBAGE   (4 * PAGE) /* at most so much, above what the calls need */
