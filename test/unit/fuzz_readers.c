@@ -11,6 +11,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -26,14 +27,15 @@
 /*
  * fuzz_readers SECONDS [SEED [FILE...]]
  *
- * Each round damages a copy and reads it in a child process; one that dies, or takes longer than
- * ROUND_S, is told with its seed, with which the round can be repeated (SECONDS 0: this one alone),
- * and fails the run. Memory beyond reason fails it too: ROUND_BYTES where the sanitizers do not
- * forbid a limit.
+ * Each round damages a copy and reads it in a child process; one that dies, works for longer than
+ * ROUND_S or is stuck for STUCK_S, is told with its seed, with which the round can be repeated
+ * (SECONDS 0: this one alone), and fails the run. Memory beyond reason fails it too: ROUND_BYTES
+ * where the sanitizers do not forbid a limit.
  */
 #define ROUND_S     20
+#define STUCK_S     300
 #define ROUND_BYTES (4ull << 30)
-#define PER_CHILD   20 /* rounds: to fork is slow with the sanitizers */
+#define PER_CHILD   10 /* rounds: to fork is slow with the sanitizers */
 #define LARGEST     (64u << 20)
 
 static const char *const default_files[] = {
@@ -245,6 +247,14 @@ static void read_all(struct reader *reader, const struct file *file)
     lw_elf_image_close(image);
 }
 
+/* Seconds of processor time, which the machine's other work does not use up, and of any time. */
+static void set_limits(time_t working, unsigned any)
+{
+    const struct itimerval timer = {.it_value.tv_sec = working};
+    setitimer(ITIMER_PROF, &timer, NULL);
+    alarm(any);
+}
+
 static void run_round(struct reader *reader, const struct file *files, size_t count, uint64_t seed)
 {
     random_state = seed;
@@ -257,9 +267,9 @@ static void run_round(struct reader *reader, const struct file *files, size_t co
     /* exactly as large as it is, so that reading on is noticed */
     uint8_t *fitted = realloc(damaged.bytes, damaged.size ? damaged.size : 1);
     damaged.bytes = fitted ? fitted : damaged.bytes;
-    alarm(ROUND_S);
+    set_limits(ROUND_S, STUCK_S);
     read_all(reader, &damaged);
-    alarm(0);
+    set_limits(0, 0);
     free(damaged.bytes);
 }
 
