@@ -116,12 +116,16 @@ static lw_error *check_executable(pid_t pid, const struct lw_task_status *status
     return NULL;
 }
 
-/* Is the tracer a guardian, and not we ourselves? */
+/* Is the tracer a guardian, and not we ourselves? Or one that has ended since it was looked at (a
+ * guardian's threads do when they are done), and that lets its tracees go in a moment? */
 static bool is_guardian(pid_t tracer)
 {
     struct lw_task_status status;
-    return tracer != 0 && lw_task_status_read(tracer, tracer, &status) == 0 &&
-           status.tgid != getpid() && strcmp(status.name, LW_GUARDIAN_NAME) == 0;
+    if (tracer == 0)
+        return false;
+    if (lw_task_status_read(tracer, tracer, &status) != 0)
+        return true;
+    return status.tgid != getpid() && strcmp(status.name, LW_GUARDIAN_NAME) == 0;
 }
 
 static void sleep_a_moment(void)
