@@ -67,15 +67,17 @@ static int describe_sets(const struct lw_watch *watch, struct lw_report_allocato
     return 0;
 }
 
-int lw_attach_report_write(const struct lw_options *options, const struct lw_watch *watch,
-                           const struct lw_writer_options *writing, FILE *stream)
+lw_error *lw_attach_report_write(const struct lw_options *options, const struct lw_watch *watch,
+                                 struct lw_outputs *outputs, const sigset_t *ending,
+                                 bool *interrupted)
 {
     const struct lw_engine_attachment *attachment = lw_watch_attachment(watch);
     size_t count = attachment->sets.count;
     lw_auto_free char *exe = lw_process_exe(attachment->pid);
     lw_auto_free struct lw_report_allocator *allocators = calloc(count + 1, sizeof(*allocators));
     if (!allocators)
-        return -ENOMEM;
+        return lw_error_create(ENOMEM, "out of memory");
+    lw_error *error = NULL;
     int result = describe_sets(watch, allocators);
     struct lw_task_status status = {0};
     bool alive = lw_task_status_read(attachment->pid, attachment->pid, &status) == 0;
@@ -99,9 +101,12 @@ int lw_attach_report_write(const struct lw_options *options, const struct lw_wat
         .allocators = allocators,
         .allocator_count = count,
     };
-    if (!result)
-        result = options->writer->attach(stream, writing, &attach);
+    if (result == 0)
+        error =
+            lw_outputs_write(outputs, &(struct lw_message){.attach = &attach}, ending, interrupted);
+    else
+        error = lw_error_create(-result, "%s", strerror(-result));
     for (size_t i = 0; i < count; i++)
         free((void *)allocators[i].functions);
-    return result;
+    return error;
 }

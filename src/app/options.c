@@ -22,6 +22,7 @@
 /* Options without a letter: keys that are no printable character. */
 enum {
     KEY_FORMAT = 0x100,
+    KEY_WEIGHT,
     KEY_SORT,
     KEY_ERROR_EXITCODE,
     KEY_COLOR,
@@ -80,9 +81,18 @@ static const struct argp_option option_table[] = {
     {"top", 'T', "N", 0, "List the N first stacks, 0 for all (default 10)", 4},
     {"sort", KEY_SORT, "KEY", 0, "Stacks by bytes, blocks, age or growth (default bytes)", 4},
     {"show-blocks", 'a', 0, 0, "List address, size and age of each expired block", 4},
-    {"format", KEY_FORMAT, "FORMAT", 0, "text, or json: one object a line (default text)", 4},
+    {"format", KEY_FORMAT, "FORMAT[:FILE]", 0,
+     "text; json: one object a line; folded: stacks for flamegraph.pl and speedscope (default "
+     "text). To FILE as with --output. May be given several times: all are written at once",
+     4},
+    {"weight", KEY_WEIGHT, "WEIGHT", 0,
+     "What folded counts: expired-bytes, expired-blocks, live-bytes or live-blocks (default "
+     "expired-bytes)",
+     4},
     {"output", 'o', "FILE", 0,
-     "Append to FILE instead of standard output; %p in it is the PID; opened again on SIGHUP", 4},
+     "Append to FILE instead of standard output (folded: replace FILE with each report); %p in it "
+     "is the PID; opened again on SIGHUP",
+     4},
     {"color", KEY_COLOR, "WHEN", OPTION_ARG_OPTIONAL,
      "Colour: auto (on a terminal), always or never (default auto; no WHEN: always)", 4},
     {"quiet", 'q', 0, 0, "On standard error, errors only: no warnings, no status line", 4},
@@ -194,7 +204,6 @@ static void set_defaults(struct lw_options *options)
         .max_memory = DEFAULT_MEMORY,
         .engine = LW_ENGINE_AUTO,
         .report = {.sort = LW_SORT_BYTES, .top = DEFAULT_TOP},
-        .writer = &lw_text_writer,
         .color = LW_COLOR_AUTO,
     };
 }
@@ -224,6 +233,45 @@ static void check(const struct lw_options *options, const struct argp_state *sta
     check_sampling(options, state);
 }
 
+static bool is_standard_output(const char *file)
+{
+    return !file || strcmp(file, "-") == 0;
+}
+
+static bool is_same_file(const char *a, const char *b)
+{
+    if (is_standard_output(a) || is_standard_output(b))
+        return is_standard_output(a) && is_standard_output(b);
+    return strcmp(a, b) == 0;
+}
+
+/* Gives each format its file, and each file its one format. */
+static void assign_outputs(struct lw_options *options, const struct argp_state *state)
+{
+    bool used = false;
+
+    if (options->output_count == 0)
+        options->outputs[options->output_count++].writer = &lw_text_writer;
+    for (size_t i = 0; i < options->output_count; i++) {
+        struct lw_output_request *request = &options->outputs[i];
+
+        if (!request->file) {
+            request->file = options->output;
+            used = true;
+        }
+        options->report.every_stack |= request->writer->whole_file;
+        for (size_t j = 0; j < i; j++)
+            if (is_same_file(options->outputs[j].file, request->file))
+                usage_error(state,
+                            "%s and %s would both be written to %s: give each a file, "
+                            "--format=FORMAT:FILE",
+                            options->outputs[j].writer->name, request->writer->name,
+                            is_standard_output(request->file) ? "standard output" : request->file);
+    }
+    if (options->output && !used)
+        usage_error(state, "nothing is left for --output: every --format has a file of its own");
+}
+
 static void set_output(struct lw_options *options, const struct argp_state *state, const char *text)
 {
     if (text[0] == '\0')
@@ -233,9 +281,30 @@ static void set_output(struct lw_options *options, const struct argp_state *stat
 
 static void set_format(struct lw_options *options, const struct argp_state *state, const char *text)
 {
-    options->writer = lw_writer_find(text);
-    if (!options->writer)
-        usage_error(state, "--format '%s' is not one of text, json", text);
+    size_t length = strcspn(text, ":");
+    const struct lw_writer *writer = lw_writer_find(text, length);
+
+    if (!writer)
+        usage_error(state, "--format '%.*s' is not one of %s", (int)length, text,
+                    lw_writer_names());
+    else if (text[length] == ':' && text[length + 1] == '\0')
+        usage_error(state, "'--format=%s' needs the name of a file behind the colon", text);
+    else if (options->output_count == LW_OUTPUT_MAX)
+        usage_error(state, "more than %d --format are given", LW_OUTPUT_MAX);
+    else
+        options->outputs[options->output_count++] = (struct lw_output_request){
+            .writer = writer,
+            .file = text[length] == ':' ? text + length + 1 : NULL,
+        };
+}
+
+static void set_weight(struct lw_options *options, const struct argp_state *state, const char *text)
+{
+    static const char *const words[] = {"expired-bytes", "expired-blocks", "live-bytes",
+                                        "live-blocks", NULL};
+
+    options->weight = (enum lw_weight)parse_word(
+        state, "--weight", text, words, "expired-bytes, expired-blocks, live-bytes, live-blocks");
 }
 
 static void set_sort(struct lw_options *options, const struct argp_state *state, const char *text)
@@ -344,6 +413,9 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
     case KEY_FORMAT:
         set_format(options, state, text);
         break;
+    case KEY_WEIGHT:
+        set_weight(options, state, text);
+        break;
     case KEY_COLOR:
         set_color(options, state, text);
         break;
@@ -367,6 +439,7 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
         break;
     case ARGP_KEY_END:
         check(options, state);
+        assign_outputs(options, state);
         if (options->max_overhead == 0) /* not given */
             options->max_overhead = DEFAULT_OVERHEAD;
         break;

@@ -25,11 +25,13 @@ void lw_privileges_drop(pid_t pid, bool reopens)
         lw_warn("cannot give up privileges: %s", strerror(-error));
 }
 
-lw_error *lw_privileges_reopen(struct lw_output *output)
+uint64_t lw_privileges_take_up(void)
 {
-    const uint64_t lent = REOPENING & ~lw_privilege_effective();
-    (void)lw_privilege_use(lent, true);
-    lw_error *error = lw_output_reopen(output);
-    (void)lw_privilege_use(lent, false);
-    return error;
+    const uint64_t taken = REOPENING & ~lw_privilege_effective();
+    return lw_privilege_use(taken, true) == 0 ? taken : 0;
+}
+
+void lw_privileges_lay_down(uint64_t taken)
+{
+    (void)lw_privilege_use(taken, false);
 }

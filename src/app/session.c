@@ -18,9 +18,9 @@
 #include "leakwatch/base/cleanup.h"
 #include "leakwatch/base/clock.h"
 #include "leakwatch/base/log.h"
-#include "leakwatch/report/output.h"
 #include "leakwatch/report/status_line.h"
 #include "leakwatch/target/process.h"
+#include "outputs.h"
 #include "privileges.h"
 
 struct session {
@@ -29,8 +29,7 @@ struct session {
     struct lw_watch *watch;
     struct lw_symbolizer *symbolizer;
     struct lw_report_builder *builder;
-    struct lw_output output;
-    struct lw_writer_options writing;
+    struct lw_outputs outputs;
     struct lw_status_line status;
     int signals; /* signalfd */
     sigset_t original_mask;
@@ -51,21 +50,21 @@ static void fail(struct session *session, lw_error *error)
     session->done = true;
 }
 
-/* What a writer returned. A reader that has gone away (a closed pipe) ends the watch as well as a
+/* What became of writing. A reader that has gone away (a closed pipe) ends the watch as well as a
  * full disk does. */
-static void send(struct session *session, struct lw_draft *draft, int result)
+static void tell_unwritten(struct session *session, lw_error *error)
+{
+    if (error && session->exit_code != LW_EXIT_FAILED)
+        fail(session, error);
+    else
+        lw_error_destroy(error);
+}
+
+static void write_message(struct session *session, const struct lw_message *message)
 {
     lw_status_line_clear(&session->status);
-    if (result == 0)
-        result = lw_draft_send(draft, fileno(session->output.stream), &session->ending);
-    lw_draft_deinit(draft);
-    session->done |= lw_draft_was_interrupted();
-    if (result == 0 || session->exit_code == LW_EXIT_FAILED)
-        return;
-    fail(session,
-         lw_error_create(-result, "cannot write the report%s%s: %s",
-                         session->output.path ? " to " : "",
-                         session->output.path ? session->output.path : "", strerror(-result)));
+    tell_unwritten(session,
+                   lw_outputs_write(&session->outputs, message, &session->ending, &session->done));
 }
 
 /*
@@ -102,30 +101,24 @@ static lw_error *take_signals(struct session *session)
     return NULL;
 }
 
-static lw_error *open_output(struct session *session, pid_t pid)
+static lw_error *open_outputs(struct session *session, pid_t pid)
 {
-    lw_error *error = lw_output_open(&session->output, session->options->output, pid);
+    lw_error *error = lw_outputs_open(&session->outputs, session->options, pid);
     if (error)
         return error;
     session->output_open = true;
-    const struct lw_options *options = session->options;
-    bool terminal = lw_output_is_terminal(&session->output);
-    session->writing.color = options->color == LW_COLOR_ALWAYS ||
-                             (options->color == LW_COLOR_AUTO && terminal && !getenv("NO_COLOR"));
-    session->writing.verbose = options->verbosity > 0;
-    bool shown = !options->quiet && (terminal || session->output.path) && isatty(STDERR_FILENO);
+    bool shown = !session->options->quiet && lw_outputs_leave_terminal(&session->outputs) &&
+                 isatty(STDERR_FILENO);
     lw_status_line_init(&session->status, stderr, shown);
     return NULL;
 }
 
 static void report_attachment(struct session *session)
 {
-    struct lw_draft draft = {0};
-    int error = lw_draft_begin(&draft);
-    if (error == 0)
-        error = lw_attach_report_write(session->options, session->watch, &session->writing,
-                                       draft.stream);
-    send(session, &draft, error);
+    lw_status_line_clear(&session->status);
+    tell_unwritten(session,
+                   lw_attach_report_write(session->options, session->watch, &session->outputs,
+                                          &session->ending, &session->done));
 }
 
 /* The allocator is there: the watch begins. */
@@ -139,7 +132,7 @@ static void begin(struct session *session)
     if (session->options->duration_ns != LW_NEVER)
         session->end_ns = session->armed_ns + session->options->duration_ns;
     if (!session->output_open) {
-        lw_error *error = open_output(session, lw_watch_pid(session->watch));
+        lw_error *error = open_outputs(session, lw_watch_pid(session->watch));
         if (error) {
             fail(session, error);
             return;
@@ -153,7 +146,7 @@ static void begin(struct session *session)
         fail(session, lw_error_create(ENOMEM, "out of memory"));
     else
         report_attachment(session);
-    lw_privileges_drop(lw_watch_pid(session->watch), session->output.path != NULL);
+    lw_privileges_drop(lw_watch_pid(session->watch), lw_outputs_have_file(&session->outputs));
 }
 
 static void write_report(struct session *session, const struct lw_snapshot *snapshot, bool summary)
@@ -172,11 +165,7 @@ static void write_report(struct session *session, const struct lw_snapshot *snap
         fail(session, lw_error_create(ENOMEM, "out of memory"));
         return;
     }
-    struct lw_draft draft = {0};
-    int error = lw_draft_begin(&draft);
-    if (error == 0)
-        error = session->options->writer->report(draft.stream, &session->writing, report);
-    send(session, &draft, error);
+    write_message(session, &(struct lw_message){.report = report});
     lw_report_destroy(report);
 }
 
@@ -222,8 +211,8 @@ static void handle_signal(struct session *session, int signal)
             report_now(session);
         break;
     case SIGHUP:
-        if (session->output_open && session->output.path) {
-            lw_error *error = lw_privileges_reopen(&session->output);
+        if (session->output_open && lw_outputs_have_file(&session->outputs)) {
+            lw_error *error = lw_outputs_reopen(&session->outputs);
             if (error)
                 lw_warn("%s", lw_error_message(error));
             lw_error_destroy(error);
@@ -333,11 +322,7 @@ static void write_end(struct session *session, const struct lw_watch_result *res
     case LW_ENGINE_LAPSED:
         return; /* the process has not ended */
     }
-    struct lw_draft draft = {0};
-    int error = lw_draft_begin(&draft);
-    if (error == 0)
-        error = session->options->writer->end(draft.stream, &session->writing, &end);
-    send(session, &draft, error);
+    write_message(session, &(struct lw_message){.end = &end});
 }
 
 static const char *state_name(pid_t pid)
@@ -384,11 +369,7 @@ static void write_detachment(struct session *session, const struct lw_watch_resu
     if (!result->code_verified && strcmp(detach.target_state, "gone") != 0 &&
         strcmp(detach.target_state, "exited") != 0)
         session->exit_code = LW_EXIT_FAILED;
-    struct lw_draft draft = {0};
-    int error = lw_draft_begin(&draft);
-    if (error == 0)
-        error = session->options->writer->detach(draft.stream, &session->writing, &detach);
-    send(session, &draft, error);
+    write_message(session, &(struct lw_message){.detach = &detach});
 }
 
 /* Reports follow, since what was recorded until then is right. */
@@ -442,7 +423,7 @@ static lw_error *start(struct session *session)
     if (!options->command) {
         error = lw_process_check(options->pid);
         if (!error)
-            error = open_output(session, options->pid);
+            error = open_outputs(session, options->pid);
     }
     if (!error)
         error = take_signals(session);
@@ -477,13 +458,8 @@ int lw_session_run(const struct lw_options *options)
         loop(&session);
         finish(&session);
     }
-    if (session.output_open) {
-        error = lw_output_close(&session.output);
-        if (error && session.exit_code != LW_EXIT_FAILED)
-            fail(&session, error);
-        else
-            lw_error_destroy(error);
-    }
+    if (session.output_open)
+        tell_unwritten(&session, lw_outputs_close(&session.outputs));
     lw_report_builder_destroy(session.builder);
     lw_symbolizer_destroy(session.symbolizer);
     lw_watch_destroy(session.watch);

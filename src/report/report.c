@@ -108,6 +108,23 @@ static int64_t difference(uint64_t now, uint64_t before)
     return (int64_t)(now - before);
 }
 
+/* Behind those that are there; `report` has room. */
+static void add_stack(const struct lw_report_builder *builder, const struct lw_snapshot *snapshot,
+                      const struct lw_snapshot_stack *facts, struct lw_report *report)
+{
+    struct lw_report_stack *stack = &report->stacks[report->every_count++];
+    struct remembered before = previous_of(builder, facts->stack->id, report->context.summary);
+
+    stack->id = facts->stack->id;
+    stack->facts = *facts;
+    stack->delta_bytes = difference(facts->stats.expired_bytes, before.bytes);
+    stack->delta_blocks = difference(facts->stats.expired_blocks, before.blocks);
+    if (builder->options.show_blocks && snapshot->blocks && facts->block_count > 0) {
+        stack->blocks = snapshot->blocks + facts->first_block;
+        stack->block_count = facts->block_count;
+    }
+}
+
 static int choose_stacks(const struct lw_report_builder *builder,
                          const struct lw_snapshot *snapshot, struct lw_report *report)
 {
@@ -116,24 +133,13 @@ static int choose_stacks(const struct lw_report_builder *builder,
     report->stacks = calloc(snapshot->stack_count + 1, sizeof(*report->stacks));
     if (!report->stacks)
         return -ENOMEM;
-    for (size_t i = 0; i < snapshot->stack_count; i++) {
-        const struct lw_snapshot_stack *facts = &snapshot->stacks[i];
-
-        if (!has_something_to_say(&facts->stats, summary))
-            continue;
-        struct lw_report_stack *stack = &report->stacks[report->stack_count++];
-        struct remembered before = previous_of(builder, facts->stack->id, summary);
-
-        stack->id = facts->stack->id;
-        stack->facts = *facts;
-        stack->delta_bytes = difference(facts->stats.expired_bytes, before.bytes);
-        stack->delta_blocks = difference(facts->stats.expired_blocks, before.blocks);
-        if (builder->options.show_blocks && snapshot->blocks && facts->block_count > 0) {
-            stack->blocks = snapshot->blocks + facts->first_block;
-            stack->block_count = facts->block_count;
-        }
-    }
-    report->stack_total = report->stack_count;
+    for (size_t i = 0; i < snapshot->stack_count; i++)
+        if (has_something_to_say(&snapshot->stacks[i].stats, summary))
+            add_stack(builder, snapshot, &snapshot->stacks[i], report);
+    report->stack_total = report->stack_count = report->every_count;
+    for (size_t i = 0; builder->options.every_stack && i < snapshot->stack_count; i++)
+        if (!has_something_to_say(&snapshot->stacks[i].stats, summary))
+            add_stack(builder, snapshot, &snapshot->stacks[i], report);
     return 0;
 }
 
@@ -195,6 +201,8 @@ static void sort_and_cut(const struct lw_report_builder *builder, struct lw_repo
         report->cut_blocks += report->stacks[i].facts.stats.expired_blocks;
     }
     report->stack_count = top;
+    if (!builder->options.every_stack)
+        report->every_count = top;
 }
 
 typedef LW_VECTOR(struct lw_report_frame) frame_vector;
@@ -207,7 +215,8 @@ static int name_frame(struct lw_report_builder *builder, const struct lw_frame *
     static const struct lw_symbol unknown;
     const struct lw_symbol *symbols = &unknown;
     size_t count = 1;
-    struct lw_report_frame named = {.offset = frame->offset, .address = frame->offset};
+    struct lw_report_frame named = {
+        .offset = frame->offset, .address = frame->offset, .is_return = frame->is_return};
     const struct lw_module *module = builder->modules && frame->module != 0
                                          ? lw_module_table_get(builder->modules, frame->module)
                                          : NULL;
@@ -235,7 +244,7 @@ static int name_frame(struct lw_report_builder *builder, const struct lw_frame *
 
 static int name_stacks(struct lw_report_builder *builder, struct lw_report *report)
 {
-    for (size_t i = 0; i < report->stack_count; i++) {
+    for (size_t i = 0; i < report->every_count; i++) {
         struct lw_report_stack *stack = &report->stacks[i];
         const struct lw_stack *raw = stack->facts.stack;
         frame_vector frames = {0};
@@ -329,11 +338,28 @@ fail:
     return NULL;
 }
 
+uint64_t lw_report_stack_weight(const struct lw_report_stack *stack, enum lw_weight weight)
+{
+    const struct lw_stack_stats *stats = &stack->facts.stats;
+
+    switch (weight) {
+    case LW_WEIGHT_EXPIRED_BLOCKS:
+        return stats->expired_blocks;
+    case LW_WEIGHT_LIVE_BYTES:
+        return stats->live_bytes;
+    case LW_WEIGHT_LIVE_BLOCKS:
+        return stats->live_blocks;
+    case LW_WEIGHT_EXPIRED_BYTES:
+        break;
+    }
+    return stats->expired_bytes;
+}
+
 void lw_report_destroy(struct lw_report *report)
 {
     if (!report)
         return;
-    for (size_t i = 0; i < report->stack_count; i++)
+    for (size_t i = 0; i < report->every_count; i++)
         free(report->stacks[i].frames);
     free(report->stacks);
     free(report);

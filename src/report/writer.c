@@ -4,12 +4,18 @@
 
 #include "leakwatch/report/report.h"
 
-const struct lw_writer *lw_writer_find(const char *name)
-{
-    static const struct lw_writer *const writers[] = {&lw_text_writer, &lw_json_writer};
+static const struct lw_writer *const writers[] = {&lw_text_writer, &lw_json_writer,
+                                                  &lw_folded_writer};
 
+const struct lw_writer *lw_writer_find(const char *name, size_t length)
+{
     for (size_t i = 0; i < sizeof(writers) / sizeof(writers[0]); i++)
-        if (strcmp(writers[i]->name, name) == 0)
+        if (strlen(writers[i]->name) == length && strncmp(writers[i]->name, name, length) == 0)
             return writers[i];
     return NULL;
+}
+
+const char *lw_writer_names(void)
+{
+    return "text, json, folded";
 }

@@ -95,6 +95,7 @@ static inline void sample_init(struct sample *sample)
         .stack_total = 1,
         .stacks = &sample->stack,
         .stack_count = 1,
+        .every_count = 1,
     };
 }
 

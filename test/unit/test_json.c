@@ -235,10 +235,12 @@ static void test_full_disk_is_told_and_then_forgotten(void **state)
 static void test_find(void **state)
 {
     (void)state;
-    assert_ptr_equal(lw_writer_find("json"), &lw_json_writer);
-    assert_ptr_equal(lw_writer_find("text"), &lw_text_writer);
-    assert_null(lw_writer_find("xml"));
-    assert_null(lw_writer_find(""));
+    assert_ptr_equal(lw_writer_find("json", 4), &lw_json_writer);
+    assert_ptr_equal(lw_writer_find("text:of json", 4), &lw_text_writer);
+    assert_null(lw_writer_find("text", 3));
+    assert_null(lw_writer_find("text:", 5));
+    assert_null(lw_writer_find("xml", 3));
+    assert_null(lw_writer_find("", 0));
 }
 
 int main(void)

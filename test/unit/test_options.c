@@ -89,7 +89,11 @@ static void test_defaults(void **state)
     assert_int_equal(options.report.sort, LW_SORT_BYTES);
     assert_false(options.report.show_blocks);
     assert_null(options.output);
-    assert_ptr_equal(options.writer, &lw_text_writer);
+    assert_int_equal(options.output_count, 1);
+    assert_ptr_equal(options.outputs[0].writer, &lw_text_writer);
+    assert_null(options.outputs[0].file);
+    assert_int_equal(options.weight, LW_WEIGHT_EXPIRED_BYTES);
+    assert_false(options.report.every_stack);
     assert_int_equal(options.error_exitcode, 0);
     assert_false(options.quiet);
     assert_int_equal(options.verbosity, 0);
@@ -113,7 +117,7 @@ static void test_short_options(void **state)
     assert_int_equal(options.min_size, 4096);
     assert_int_equal(options.max_size, 1 << 20);
     assert_true(options.report.show_blocks);
-    assert_string_equal(options.output, "x.%p");
+    assert_string_equal(options.outputs[0].file, "x.%p");
     assert_int_equal(options.verbosity, 2);
 }
 
@@ -132,7 +136,8 @@ static void test_long_options(void **state)
     assert_int_equal(options.report.top, 5);
     assert_int_equal(options.depth, 1);
     assert_int_equal(options.min_size, options.max_size);
-    assert_ptr_equal(options.writer, &lw_json_writer);
+    assert_int_equal(options.output_count, 1);
+    assert_ptr_equal(options.outputs[0].writer, &lw_json_writer);
     assert_int_equal(options.report.sort, LW_SORT_GROWTH);
     assert_int_equal(options.error_exitcode, 9);
     assert_true(options.quiet);
@@ -140,6 +145,36 @@ static void test_long_options(void **state)
     parse(&options, LIST("--color", "7", "--sort=age"));
     assert_int_equal(options.color, LW_COLOR_ALWAYS);
     assert_int_equal(options.report.sort, LW_SORT_AGE);
+}
+
+static void test_several_formats(void **state)
+{
+    struct lw_options options;
+
+    (void)state;
+    parse(&options, LIST("--format=json:a:b", "--format=text", "--format=folded:-", "-ox.log",
+                         "--weight=live-blocks", "7"));
+    assert_int_equal(options.output_count, 3);
+    assert_ptr_equal(options.outputs[0].writer, &lw_json_writer);
+    assert_string_equal(options.outputs[0].file, "a:b");
+    assert_ptr_equal(options.outputs[1].writer, &lw_text_writer);
+    assert_string_equal(options.outputs[1].file, "x.log");
+    assert_ptr_equal(options.outputs[2].writer, &lw_folded_writer);
+    assert_string_equal(options.outputs[2].file, "-");
+    assert_int_equal(options.weight, LW_WEIGHT_LIVE_BLOCKS);
+    assert_true(options.report.every_stack);
+
+    expect_refusal(LIST("1", "--format=text", "--format=json"),
+                   "text and json would both be written to standard output");
+    expect_refusal(LIST("1", "--format=text:-", "--format=json:x", "--format=folded"),
+                   "text and folded would both be written to standard output");
+    expect_refusal(LIST("1", "--format=text:x", "--format=json:x"), "both be written to x: give");
+    expect_refusal(LIST("1", "--format=text:x", "--format=json", "-o", "x"),
+                   "both be written to x: give");
+    expect_refusal(LIST("1", "--format=json:x", "-o", "y"), "nothing is left for --output");
+    expect_refusal(LIST("1", "--format=json:"), "'--format=json:' needs the name of a file");
+    expect_refusal(LIST("1", "--format=xml:x"), "--format 'xml' is not one of text, json, folded");
+    expect_refusal(LIST("1", "--weight=bytes"), "--weight 'bytes' is not one of expired-bytes,");
 }
 
 static void test_engine_and_sampling(void **state)
@@ -302,6 +337,7 @@ int main(void)
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_short_options),
         cmocka_unit_test(test_long_options),
+        cmocka_unit_test(test_several_formats),
         cmocka_unit_test(test_engine_and_sampling),
         cmocka_unit_test(test_refused_sampling),
         cmocka_unit_test(test_pid_or_command),

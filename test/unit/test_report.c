@@ -153,6 +153,32 @@ static void test_cut_is_counted_and_not_named(void **state)
     lw_report_builder_destroy(builder);
 }
 
+/* A flame graph is of every stack, listed or not. */
+static void test_every_stack_on_demand(void **state)
+{
+    struct lw_report_options options = {.top = 1, .every_stack = true};
+    struct lw_report_builder *builder = lw_report_builder_create(
+        &options, FAKE(struct lw_symbolizer), FAKE(struct lw_module_table));
+    struct picture picture = {0};
+
+    (void)state;
+    add_stack(&picture, 1, 100, 1, 10);
+    add_stack(&picture, 2, 0, 0, 0); /* nothing expired */
+    add_stack(&picture, 3, 200, 1, 10);
+    struct lw_report *report = build(builder, &picture, 1, 0, false);
+    assert_int_equal(report->stack_count, 1);
+    assert_int_equal(report->stack_total, 2);
+    assert_int_equal(report->cut_bytes, 100);
+    assert_int_equal(report->every_count, 3);
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(report->stacks[i].id, ((uint32_t[]){3, 1, 2})[i]);
+        assert_true(report->stacks[i].frame_count > 0);
+    }
+    lw_report_destroy(report);
+    picture_deinit(&picture);
+    lw_report_builder_destroy(builder);
+}
+
 static void test_deltas(void **state)
 {
     struct lw_report_options options = {0};
@@ -370,6 +396,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_cut_is_counted_and_not_named),
+        cmocka_unit_test(test_every_stack_on_demand),
         cmocka_unit_test(test_deltas),
         cmocka_unit_test(test_summary),
         cmocka_unit_test(test_summary_is_not_remembered),

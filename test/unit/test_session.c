@@ -156,8 +156,8 @@ static struct result run_session(struct lw_engine_outcome end, const struct lw_w
         .engine = LW_ENGINE_RECORD,
         .sample_auto = true,
         .max_overhead = 2.5,
-        .output = output,
-        .writer = writer,
+        .outputs = {{writer, output}},
+        .output_count = 1,
     };
     pid_t child = fork();
     assert_true(child >= 0);

@@ -20,6 +20,15 @@ enum lw_engine_choice { LW_ENGINE_AUTO, LW_ENGINE_RECORD, LW_ENGINE_TRAP };
 #define LW_SAMPLE_MIN (1ull << 10)
 #define LW_SAMPLE_MAX (1ull << 40)
 
+/* Outputs at once. */
+#define LW_OUTPUT_MAX 16
+
+/* One --format. */
+struct lw_output_request {
+    const struct lw_writer *writer;
+    const char *file; /* a pattern as lw_output_open takes it; NULL: standard output */
+};
+
 /* Exit codes of the program. */
 enum { LW_EXIT_DONE = 0, LW_EXIT_FAILED = 1, LW_EXIT_USAGE = 2 };
 
@@ -38,9 +47,12 @@ struct lw_options {
     double max_overhead;   /* percent, default 5, above 0 and at most 100 */
     uint64_t max_memory;   /* bytes, default 512 MiB, at least 1 MiB */
     struct lw_report_options report; /* sort, top (10), show_blocks */
-    const char *output;              /* NULL: standard output */
-    const struct lw_writer *writer;  /* default text */
-    int error_exitcode;              /* 0: leaks do not change the exit code */
+    /* at least one, default text to standard output; at most one of them is standard output */
+    struct lw_output_request outputs[LW_OUTPUT_MAX];
+    size_t output_count;
+    const char *output;    /* --output: of the request that has no file of its own */
+    enum lw_weight weight; /* default LW_WEIGHT_EXPIRED_BYTES */
+    int error_exitcode;    /* 0: leaks do not change the exit code */
     bool quiet;
     int verbosity; /* number of -v */
     enum lw_color color;

@@ -51,6 +51,7 @@ struct lw_report_frame {
     const char *module_path; /* NULL likewise */
     uint64_t offset;         /* link-time address in the module */
     uint64_t address;        /* in the target, at the module's latest load */
+    bool is_return;          /* offset and address are where a call returns to, one past the call */
     const char *file;        /* NULL: unknown */
     int line;
     bool inlined; /* into the next frame of the list */
@@ -74,6 +75,7 @@ struct lw_report_options {
     enum lw_report_sort sort;
     size_t top; /* stacks; 0: all */
     bool show_blocks;
+    bool every_stack; /* some writer wants more than the top: lw_report.every_count */
 };
 
 /* What only the caller knows at the time of the report. */
@@ -106,7 +108,11 @@ struct lw_report {
     size_t stack_total;             /* stacks that qualified before the cut to the top */
     uint64_t cut_bytes, cut_blocks; /* expired, of those cut */
     struct lw_report_stack *stacks;
-    size_t stack_count;
+    size_t stack_count; /* that are listed: the top */
+    /* All that `stacks` holds: behind the listed ones those that were cut, and then those that have
+     * nothing to say of their own but are part of a whole (nothing expired, or nothing live); only
+     * if asked for, else stack_count. */
+    size_t every_count;
 };
 
 /* What one report must remember for the next: expired bytes by stack, and the RSS seen. */
@@ -146,6 +152,15 @@ struct lw_report_detach {
     uint64_t verified_bytes;  /* of code that were compared with their files */
 };
 
+/* What the formats that show one number for each stack show. */
+enum lw_weight {
+    LW_WEIGHT_EXPIRED_BYTES,
+    LW_WEIGHT_EXPIRED_BLOCKS,
+    LW_WEIGHT_LIVE_BYTES,
+    LW_WEIGHT_LIVE_BLOCKS,
+};
+uint64_t lw_report_stack_weight(const struct lw_report_stack *stack, enum lw_weight weight);
+
 /*
  * A writer: one output format. All functions write to `stream` and flush it; 0 or a negative errno
  * when the stream failed (a full disk, a closed pipe). Names are escaped (control characters)
@@ -154,9 +169,14 @@ struct lw_report_detach {
 struct lw_writer_options {
     bool color;
     bool verbose; /* full names, offsets, and unlisted details */
+    enum lw_weight weight;
 };
 struct lw_writer {
-    const char *name; /* "text", "json" */
+    const char *name; /* "text", "json", "folded" */
+    /* Each report is a file of its own, over all stacks, and takes the place of the one before.
+     * Such a writer has `report` alone. */
+    bool whole_file;
+    bool binary; /* not for a terminal */
     int (*attach)(FILE *stream, const struct lw_writer_options *options,
                   const struct lw_report_attach *attach);
     int (*report)(FILE *stream, const struct lw_writer_options *options,
@@ -168,8 +188,11 @@ struct lw_writer {
 };
 extern const struct lw_writer lw_text_writer;
 extern const struct lw_writer lw_json_writer;
+extern const struct lw_writer lw_folded_writer;
 
-/* NULL when no writer has this name. */
-const struct lw_writer *lw_writer_find(const char *name);
+/* The writer whose name is the first `length` characters of `name`; NULL when there is none. */
+const struct lw_writer *lw_writer_find(const char *name, size_t length);
+/* Their names, as in "text, json". */
+const char *lw_writer_names(void);
 
 #endif
