@@ -3,11 +3,12 @@
  * frames. */
 #include "leakwatch/report/report.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "leakwatch/base/clock.h"
-#include "leakwatch/base/vector.h"
+#include "naming.h"
 
 /* A line through (time, RSS) points, updated point by point (Welford), so that a watch of weeks
  * costs no memory and does not lose digits to the size of the sums. */
@@ -205,61 +206,6 @@ static void sort_and_cut(const struct lw_report_builder *builder, struct lw_repo
         report->every_count = top;
 }
 
-typedef LW_VECTOR(struct lw_report_frame) frame_vector;
-
-/* One frame of the stack becomes one or more of the report: inlined functions are frames of their
- * own. */
-static int name_frame(struct lw_report_builder *builder, const struct lw_frame *frame,
-                      frame_vector *frames)
-{
-    static const struct lw_symbol unknown;
-    const struct lw_symbol *symbols = &unknown;
-    size_t count = 1;
-    struct lw_report_frame named = {
-        .offset = frame->offset, .address = frame->offset, .is_return = frame->is_return};
-    const struct lw_module *module = builder->modules && frame->module != 0
-                                         ? lw_module_table_get(builder->modules, frame->module)
-                                         : NULL;
-
-    if (module) {
-        named.module = module->name;
-        named.module_path = module->path;
-        named.address = module->bias + frame->offset;
-        if (builder->symbolizer)
-            count = lw_symbolizer_resolve(builder->symbolizer, frame->module, frame->offset,
-                                          frame->is_return, &symbols);
-    }
-    for (size_t i = 0; i < count; i++) {
-        named.function = symbols[i].function;
-        named.function_offset = symbols[i].offset;
-        named.file = symbols[i].file;
-        named.line = symbols[i].file ? symbols[i].line : 0;
-        named.inlined = symbols[i].inlined;
-        int result = lw_vector_push(frames, named);
-        if (result != 0)
-            return result;
-    }
-    return 0;
-}
-
-static int name_stacks(struct lw_report_builder *builder, struct lw_report *report)
-{
-    for (size_t i = 0; i < report->every_count; i++) {
-        struct lw_report_stack *stack = &report->stacks[i];
-        const struct lw_stack *raw = stack->facts.stack;
-        frame_vector frames = {0};
-        int result = 0;
-
-        for (uint32_t depth = 0; depth < raw->depth && result == 0; depth++)
-            result = name_frame(builder, &raw->frames[depth], &frames);
-        stack->frames = frames.items; /* the report owns them even when it fails */
-        stack->frame_count = frames.count;
-        if (result != 0)
-            return result;
-    }
-    return 0;
-}
-
 /* Makes room to remember every stack of the snapshot; done first, so that a report which fails
  * leaves the builder as it was. */
 static int reserve_memory(struct lw_report_builder *builder, const struct lw_snapshot *snapshot)
@@ -325,7 +271,7 @@ struct lw_report *lw_report_build(struct lw_report_builder *builder,
     if (reserve_memory(builder, snapshot) != 0 || choose_stacks(builder, snapshot, report) != 0)
         goto fail;
     sort_and_cut(builder, report);
-    if (name_stacks(builder, report) != 0)
+    if (lw_report_name_stacks(report, builder->symbolizer, builder->modules) != 0)
         goto fail;
     compare_totals(builder, report);
     add_rss(builder, report);
@@ -362,5 +308,6 @@ void lw_report_destroy(struct lw_report *report)
     for (size_t i = 0; i < report->every_count; i++)
         free(report->stacks[i].frames);
     free(report->stacks);
+    free(report->modules);
     free(report);
 }

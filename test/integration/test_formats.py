@@ -2,15 +2,18 @@
 """The formats that other programs read: one watch writes all of them, and what each says is compared
 with the JSON of the same watch."""
 
+import gzip
 import json
 import os
+import re
+import subprocess
 
 import pytest
 
 import harness
 from harness import Target, Watch, counted, run_leakwatch, settled_leaks, stack_text, target_path
 
-FORMATS = ["folded"]
+FORMATS = ["folded", "pprof"]
 
 
 class Written:
@@ -84,6 +87,94 @@ def test_folded_weights_and_top(tmp_path):
     summary = json.loads(log.read_text(encoding="utf-8").splitlines()[-2])
     assert len(summary["stacks"]) == 1
     assert sum(folded(result.stdout.encode()).values()) == counted(summary["live"])["blocks"] == 270
+
+
+PROTO = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../src/report")
+
+
+def decoded(data):
+    """A profile as protoc prints it: {field: [value or nested message]}."""
+    argv = ["protoc", f"--proto_path={PROTO}", "--decode=leakwatch.Profile", "profile.proto"]
+    text = subprocess.run(argv, input=gzip.decompress(data), capture_output=True, check=True,
+                          timeout=harness.LIMIT).stdout.decode()
+    messages = [{}]
+    for line in text.splitlines():
+        field, value = re.fullmatch(r" *(\w*):? ?(.*)", line).groups()
+        if value == "{":
+            messages.append({})
+            messages[-2].setdefault(field, []).append(messages[-1])
+        elif not field:
+            messages.pop()
+        else:
+            messages[-1].setdefault(field, []).append(json.loads(value))
+    assert len(messages) == 1
+    return messages[0]
+
+
+class Profile:
+    """A decoded profile, with its references resolved."""
+
+    def __init__(self, data):
+        self.message = decoded(data)
+        self.functions, self.locations, self.mappings = (
+            {each["id"][0]: each for each in self.message[kind]}
+            for kind in ("function", "location", "mapping"))
+        self.types = [self.text(each, "type") for each in self.message["sample_type"]]
+
+    def text(self, message, field):
+        return self.message["string_table"][message.get(field, [0])[0]]
+
+    def lines(self, sample):
+        """(function, file, line) of the sample, innermost first."""
+        for number in sample["location_id"]:
+            location = self.locations[number]
+            for line in location.get("line", [{"function_id": [0]}]):
+                function = self.functions.get(line["function_id"][0], {})
+                yield (self.text(function, "name") or None, self.text(function, "filename") or None,
+                       line.get("line", [0])[0])
+
+    def stacks(self):
+        """[(lines, {type: value}, {label: number})]"""
+        for sample in self.message["sample"]:
+            labels = {self.text(label, "key"): label["num"][0] for label in sample["label"]}
+            yield (list(self.lines(sample)), dict(zip(self.types, sample["value"])), labels)
+
+
+def test_pprof_has_the_sums_of_each_stack(written):
+    profile = Profile(written.read("pprof"))
+    assert profile.types == ["alloc_objects", "alloc_space", "inuse_objects", "inuse_space",
+                             "expired_objects", "expired_space"]
+    found = {labels["stack"]: (lines, values) for lines, values, labels in profile.stacks()}
+    sums = {kind: sum(values[kind] for _, values in found.values()) for kind in profile.types}
+    summary = written.summary
+    assert sums["expired_space"] == summary["expired"]["bytes"]
+    assert sums["expired_objects"] == summary["expired"]["blocks"]
+    assert sums["inuse_space"] == summary["live"]["bytes"]
+    assert sums["inuse_objects"] == summary["live"]["blocks"]
+    assert sums["alloc_objects"] == summary["events"]["allocs"]
+    for stack in summary["stacks"]:
+        lines, values = found[stack["id"]]
+        assert lines == [(frame["function"], frame["file"], frame["line"])
+                         for frame in stack["frames"]]
+        assert values == {"alloc_objects": stack["allocs"], "alloc_space": stack["alloc_bytes"],
+                          "inuse_objects": stack["live_blocks"], "inuse_space": stack["live_bytes"],
+                          "expired_objects": stack["expired_blocks"],
+                          "expired_space": stack["expired_bytes"]}
+
+
+def test_pprof_maps_addresses_to_files(written):
+    profile = Profile(written.read("pprof"))
+    first = profile.text(profile.message["mapping"][0], "filename")
+    assert first == os.path.realpath(target_path("each_function"))
+    for mapping in profile.mappings.values():
+        path = profile.text(mapping, "filename")
+        if os.path.exists(path):
+            notes = subprocess.run(["readelf", "-n", path], capture_output=True, text=True,
+                                   check=True, timeout=harness.LIMIT).stdout
+            assert f"Build ID: {profile.text(mapping, 'build_id')}\n" in notes
+    for location in profile.locations.values():
+        mapping = profile.mappings[location["mapping_id"][0]]
+        assert mapping["memory_start"][0] <= location["address"][0] < mapping["memory_limit"][0]
 
 
 def test_standard_output_has_the_last_report_alone():

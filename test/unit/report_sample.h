@@ -15,6 +15,7 @@ struct sample {
     struct lw_report_frame frames[4];
     struct lw_snapshot_block blocks[2];
     struct lw_stack raw;
+    struct lw_report_module modules[3];
 };
 
 /* 3 000 bytes in 2 expired blocks; `sample` must stay where it is. */
@@ -26,11 +27,14 @@ static inline void sample_init(struct sample *sample)
                                                  .function_offset = 0x1a,
                                                  .module = "libc.so.6",
                                                  .module_path = "/lib/libc.so.6",
+                                                 .module_number = 1,
                                                  .offset = 0x9a01a,
                                                  .address = 0x7f000009a01a};
     sample->frames[1] = (struct lw_report_frame){.function = "keep",
                                                  .module = "app",
                                                  .module_path = "/bin/app",
+                                                 .module_number = 2,
+                                                 .is_return = true,
                                                  .offset = 0x1201,
                                                  .address = 0x5501201,
                                                  .file = "src/app.c",
@@ -40,14 +44,33 @@ static inline void sample_init(struct sample *sample)
                                                  .function_offset = 0x31,
                                                  .module = "app",
                                                  .module_path = "/bin/app",
+                                                 .module_number = 2,
+                                                 .is_return = true,
                                                  .offset = 0x1201,
                                                  .address = 0x5501201,
                                                  .file = "src/app.c",
                                                  .line = 99};
     sample->frames[3] = (struct lw_report_frame){.module = "libx.so",
                                                  .module_path = "/lib/libx.so",
+                                                 .module_number = 3,
+                                                 .is_return = true,
                                                  .offset = 0x777,
                                                  .address = 0x7f1234567777};
+    sample->modules[0] = (struct lw_report_module){.id = 4,
+                                                   .path = "/lib/libc.so.6",
+                                                   .build_id = "abc123",
+                                                   .start = 0x7f0000026000,
+                                                   .end = 0x7f000017b000,
+                                                   .file_offset = 0x26000};
+    sample->modules[1] = (struct lw_report_module){.id = 1,
+                                                   .path = "/bin/app",
+                                                   .build_id = "",
+                                                   .is_executable = true,
+                                                   .start = 0x5501000,
+                                                   .end = 0x5503000,
+                                                   .file_offset = 0x1000};
+    sample->modules[2] =
+        (struct lw_report_module){.id = 9, .path = "/lib/libx.so", .build_id = "fed"};
     sample->blocks[0] = (struct lw_snapshot_block){0x55550000, 2000, 75 * LW_NS_PER_SECOND};
     sample->blocks[1] = (struct lw_snapshot_block){0x55551000, 1000, 12500 * LW_NS_PER_MS};
     sample->stack = (struct lw_report_stack){
@@ -96,6 +119,8 @@ static inline void sample_init(struct sample *sample)
         .stacks = &sample->stack,
         .stack_count = 1,
         .every_count = 1,
+        .modules = sample->modules,
+        .module_count = 3,
     };
 }
 

@@ -173,7 +173,8 @@ static void test_several_formats(void **state)
                    "both be written to x: give");
     expect_refusal(LIST("1", "--format=json:x", "-o", "y"), "nothing is left for --output");
     expect_refusal(LIST("1", "--format=json:"), "'--format=json:' needs the name of a file");
-    expect_refusal(LIST("1", "--format=xml:x"), "--format 'xml' is not one of text, json, folded");
+    expect_refusal(LIST("1", "--format=xml:x"),
+                   "--format 'xml' is not one of text, json, folded, ");
     expect_refusal(LIST("1", "--weight=bytes"), "--weight 'bytes' is not one of expired-bytes,");
 }
 

@@ -339,6 +339,32 @@ static void test_names(void **state)
     lw_report_builder_destroy(builder);
 }
 
+static void test_modules_of_the_frames(void **state)
+{
+    struct lw_report_options options = {0};
+    struct lw_report_builder *builder =
+        lw_report_builder_create(&options, NULL, FAKE(struct lw_module_table));
+    struct picture picture = {0};
+
+    (void)state;
+    add_stack(&picture, 1, 100, 1, 10);
+    add_stack(&picture, 2, 100, 1, 10);
+    struct lw_report *report = build(builder, &picture, 1, 0, false);
+    assert_int_equal(report->module_count, 1);
+    assert_string_equal(report->modules[0].path, "/bin/app");
+    assert_string_equal(report->modules[0].build_id, "");
+    assert_int_equal(report->modules[0].end, 0); /* its file could not be read */
+    const struct lw_report_frame *frames = report->stacks[1].frames;
+    assert_int_equal(frames[0].module_number, 1);
+    assert_int_equal(frames[1].module_number, 1);
+    assert_int_equal(frames[2].module_number, 0);
+    assert_false(frames[0].is_return);
+    assert_true(frames[1].is_return);
+    lw_report_destroy(report);
+    picture_deinit(&picture);
+    lw_report_builder_destroy(builder);
+}
+
 static void test_errors_of_estimates(void **state)
 {
     struct lw_report_options options = {0};
@@ -403,6 +429,7 @@ int main(void)
         cmocka_unit_test(test_rss_trend),
         cmocka_unit_test(test_two_points_at_one_time_make_no_trend),
         cmocka_unit_test(test_names),
+        cmocka_unit_test(test_modules_of_the_frames),
         cmocka_unit_test(test_errors_of_estimates),
         cmocka_unit_test(test_blocks),
     };

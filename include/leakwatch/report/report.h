@@ -44,11 +44,23 @@ struct lw_report_attach {
     size_t allocator_count;
 };
 
+/* A file that frames are in. */
+struct lw_report_module {
+    uint32_t id; /* as in model/stack.h */
+    const char *path;
+    const char *build_id; /* "" when there is none */
+    bool is_executable;   /* the program's own */
+    /* its code in the target, at its latest load: [start, end), and where that begins in the file;
+     * all 0 when unknown */
+    uint64_t start, end, file_offset;
+};
+
 struct lw_report_frame {
     const char *function; /* NULL: unknown */
     uint64_t function_offset;
     const char *module;      /* name, NULL: no module */
     const char *module_path; /* NULL likewise */
+    size_t module_number;    /* lw_report.modules[module_number - 1]; 0 likewise */
     uint64_t offset;         /* link-time address in the module */
     uint64_t address;        /* in the target, at the module's latest load */
     bool is_return;          /* offset and address are where a call returns to, one past the call */
@@ -113,6 +125,8 @@ struct lw_report {
      * nothing to say of their own but are part of a whole (nothing expired, or nothing live); only
      * if asked for, else stack_count. */
     size_t every_count;
+    struct lw_report_module *modules; /* of the named frames, in no order */
+    size_t module_count;
 };
 
 /* What one report must remember for the next: expired bytes by stack, and the RSS seen. */
@@ -189,6 +203,7 @@ struct lw_writer {
 extern const struct lw_writer lw_text_writer;
 extern const struct lw_writer lw_json_writer;
 extern const struct lw_writer lw_folded_writer;
+extern const struct lw_writer lw_pprof_writer;
 
 /* The writer whose name is the first `length` characters of `name`; NULL when there is none. */
 const struct lw_writer *lw_writer_find(const char *name, size_t length);
