@@ -83,11 +83,12 @@ static const struct argp_option option_table[] = {
     {"show-blocks", 'a', 0, 0, "List address, size and age of each expired block", 4},
     {"format", KEY_FORMAT, "FORMAT[:FILE]", 0,
      "text; json: one object a line; folded: stacks for flamegraph.pl and speedscope; pprof: a "
-     "profile for pprof (default text). To FILE as with --output. May be given several times: all "
-     "are written at once",
+     "profile for pprof; svg: a flame graph for a browser (default text). To FILE as with "
+     "--output. "
+     "May be given several times: all are written at once",
      4},
     {"weight", KEY_WEIGHT, "WEIGHT", 0,
-     "What folded counts: expired-bytes, expired-blocks, live-bytes or live-blocks (default "
+     "What folded and svg count: expired-bytes, expired-blocks, live-bytes or live-blocks (default "
      "expired-bytes)",
      4},
     {"output", 'o', "FILE", 0,

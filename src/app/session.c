@@ -33,6 +33,7 @@ struct session {
     struct lw_status_line status;
     int signals; /* signalfd */
     sigset_t original_mask;
+    char *exe;       /* NULL: not known */
     sigset_t ending; /* the signals that end the watch at once */
     bool output_open, armed, done;
     uint64_t armed_ns, next_report_ns, end_ns, next_status_ns;
@@ -126,6 +127,7 @@ static void begin(struct session *session)
 {
     session->armed = true;
     session->armed_ns = lw_clock_now();
+    session->exe = lw_process_exe(lw_watch_pid(session->watch));
     session->next_report_ns = session->armed_ns + session->options->interval_ns;
     session->next_status_ns = session->armed_ns;
     session->last_status_ns = session->armed_ns;
@@ -154,6 +156,7 @@ static void write_report(struct session *session, const struct lw_snapshot *snap
     pid_t pid = lw_watch_pid(session->watch);
     struct lw_report_context context = {
         .pid = pid,
+        .exe = session->exe ? session->exe : "",
         .time_ns = lw_clock_realtime(),
         .elapsed_ns = snapshot->taken_ns - session->armed_ns,
         .rss_bytes = lw_process_rss(pid),
@@ -464,6 +467,7 @@ int lw_session_run(const struct lw_options *options)
     lw_symbolizer_destroy(session.symbolizer);
     lw_watch_destroy(session.watch);
     lw_guardian_end(session.guardian);
+    free(session.exe);
     if (session.signals >= 0)
         close(session.signals);
     return session.exit_code;

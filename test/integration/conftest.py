@@ -7,6 +7,7 @@ import resource
 import pytest
 
 import harness
+from written import Written
 
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
@@ -69,3 +70,9 @@ def engine(request, monkeypatch):
 def built():
     assert os.access(harness.LEAKWATCH, os.X_OK), f"LEAKWATCH={harness.LEAKWATCH}: not built"
     assert os.path.isdir(harness.TARGETS), f"TARGETS={harness.TARGETS}: not built"
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """The files of one watch (written.py)."""
+    return Written(tmp_path_factory.mktemp("formats"))

@@ -8,46 +8,9 @@ import os
 import re
 import subprocess
 
-import pytest
-
 import harness
-from harness import Target, Watch, counted, run_leakwatch, settled_leaks, stack_text, target_path
-
-FORMATS = ["folded", "pprof"]
-
-
-class Written:
-    """One watch of a program that leaks through each allocator function, in every format."""
-
-    def __init__(self, directory):
-        self.directory = directory
-        target = Target("each_function")
-        options = [f"--format={name}:{self.path(name)}" for name in FORMATS]
-        watch = Watch(target.pid, *options, "-e", "50ms", "-i", "1h")
-        try:
-            watch.armed()
-            plan = target.ask("begin")["leaks"]
-            assert settled_leaks(watch, plan) == plan
-            self.meanwhile = {name: self.read(name) for name in FORMATS}
-            watch.detach()
-            self.summary = watch.summary()
-            self.report = watch.of("report")[-1]
-        finally:
-            watch.stop()
-            target.stop()
-
-    def path(self, name):
-        return os.path.join(self.directory, name)
-
-    def read(self, name):
-        with open(self.path(name), "rb") as file:
-            return file.read()
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    return Written(tmp_path_factory.mktemp("formats"))
-
+from harness import counted, run_leakwatch, stack_text, target_path
+from written import FORMATS
 
 def folded(data):
     """{stack, innermost function first: weight}"""
@@ -69,7 +32,7 @@ def expected_weights(report, key):
 
 def test_all_are_written_at_each_report_and_nothing_else_stays(written):
     assert all(written.meanwhile.values())
-    assert sorted(os.listdir(written.directory)) == sorted(FORMATS)
+    assert sorted(os.listdir(written.directory)) == sorted(f"out.{name}" for name in FORMATS)
 
 
 def test_folded(written):

@@ -93,6 +93,7 @@ struct lw_report_options {
 /* What only the caller knows at the time of the report. */
 struct lw_report_context {
     pid_t pid;
+    const char *exe;     /* path of the program; "" when unknown */
     uint64_t time_ns;    /* of day, since the epoch */
     uint64_t elapsed_ns; /* since the attach */
     uint64_t rss_bytes;  /* 0: unknown (the target has gone) */
@@ -204,6 +205,7 @@ extern const struct lw_writer lw_text_writer;
 extern const struct lw_writer lw_json_writer;
 extern const struct lw_writer lw_folded_writer;
 extern const struct lw_writer lw_pprof_writer;
+extern const struct lw_writer lw_svg_writer;
 
 /* The writer whose name is the first `length` characters of `name`; NULL when there is none. */
 const struct lw_writer *lw_writer_find(const char *name, size_t length);
