@@ -82,14 +82,15 @@ static const struct argp_option option_table[] = {
     {"sort", KEY_SORT, "KEY", 0, "Stacks by bytes, blocks, age or growth (default bytes)", 4},
     {"show-blocks", 'a', 0, 0, "List address, size and age of each expired block", 4},
     {"format", KEY_FORMAT, "FORMAT[:FILE]", 0,
-     "text; json: one object a line; folded: stacks for flamegraph.pl and speedscope; pprof: a "
-     "profile for pprof; svg: a flame graph for a browser (default text). To FILE as with "
-     "--output. "
-     "May be given several times: all are written at once",
+     "text; json: one object a line; folded: stacks for flamegraph.pl and speedscope; "
+     "svg: a flame graph for a browser; html: a page with that and more; "
+     "pprof: a profile for pprof "
+     "(default text). To FILE as with --output. May be given several times: all are written at "
+     "once",
      4},
     {"weight", KEY_WEIGHT, "WEIGHT", 0,
-     "What folded and svg count: expired-bytes, expired-blocks, live-bytes or live-blocks (default "
-     "expired-bytes)",
+     "What formats with one number a stack count: expired-bytes, expired-blocks, live-bytes or "
+     "live-blocks (default expired-bytes)",
      4},
     {"output", 'o', "FILE", 0,
      "Append to FILE instead of standard output (other than text and json: replace FILE with each "

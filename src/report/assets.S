@@ -10,5 +10,9 @@
     .section .rodata
     asset lw_asset_flame_css, "flame.css"
     asset lw_asset_flame_js, "flame.js"
+    asset lw_asset_page_css, "page.css"
+    asset lw_asset_page_html, "page.html"
+    asset lw_asset_page_js, "page.js"
+    asset lw_asset_plot_js, "plot.js"
     asset lw_asset_svg_start_js, "svg_start.js"
     .section .note.GNU-stack, "", @progbits

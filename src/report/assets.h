@@ -5,6 +5,10 @@
 
 extern const char lw_asset_flame_css[];
 extern const char lw_asset_flame_js[];
+extern const char lw_asset_page_css[];
+extern const char lw_asset_page_html[];
+extern const char lw_asset_page_js[];
+extern const char lw_asset_plot_js[];
 extern const char lw_asset_svg_start_js[];
 
 #endif

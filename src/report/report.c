@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "leakwatch/base/clock.h"
+#include "leakwatch/base/vector.h"
 #include "naming.h"
 
 /* A line through (time, RSS) points, updated point by point (Welford), so that a watch of weeks
@@ -15,6 +16,9 @@
 struct trend {
     double count, mean_x, mean_y, xx, xy;
 };
+
+/* Of the history: as many as a plot can show. */
+#define MAX_POINTS 2048
 
 struct remembered {
     uint64_t bytes, blocks;
@@ -30,6 +34,8 @@ struct lw_report_builder {
     struct remembered *expired;     /* of the last report, by stack id (ids are dense) */
     size_t expired_capacity;
     struct trend rss;
+    LW_VECTOR(struct lw_report_point) history;
+    unsigned stride, skipped; /* of so many reports one becomes a point; since the last one */
 };
 
 struct lw_report_builder *lw_report_builder_create(const struct lw_report_options *options,
@@ -43,6 +49,7 @@ struct lw_report_builder *lw_report_builder_create(const struct lw_report_option
     builder->options = *options;
     builder->symbolizer = symbolizer;
     builder->modules = modules;
+    builder->stride = 1;
     return builder;
 }
 
@@ -51,6 +58,7 @@ void lw_report_builder_destroy(struct lw_report_builder *builder)
     if (!builder)
         return;
     free(builder->expired);
+    lw_vector_deinit(&builder->history);
     free(builder);
 }
 
@@ -86,6 +94,44 @@ static void add_rss(struct lw_report_builder *builder, struct lw_report *report)
     if (slope < -9.0e18)
         slope = -9.0e18;
     report->rss_per_minute = (int64_t)(slope + (slope < 0 ? -0.5 : 0.5));
+}
+
+/* Makes room for one more point by leaving out every second one. */
+static void thin_history(struct lw_report_builder *builder)
+{
+    if (builder->history.count < MAX_POINTS)
+        return;
+    for (size_t i = 0; i < builder->history.count; i += 2)
+        builder->history.items[i / 2] = builder->history.items[i];
+    builder->history.count = (builder->history.count + 1) / 2;
+    builder->stride *= 2;
+}
+
+/* The last point is always that of this report: one that is not to stay is written over by the
+ * next. */
+static int add_point(struct lw_report_builder *builder, struct lw_report *report)
+{
+    const struct lw_report_point point = {
+        .elapsed_ns = report->context.elapsed_ns,
+        .live_bytes = report->totals.live_bytes,
+        .expired_bytes = report->totals.expired_bytes,
+        /* by the summary, the recorder in the process and its memory are gone: no growth of its own
+         */
+        .rss_bytes = report->context.summary ? 0 : report->context.rss_bytes,
+    };
+    int result = 0;
+
+    if (builder->skipped > 0 && builder->history.count > 0) {
+        builder->history.items[builder->history.count - 1] = point;
+    } else {
+        thin_history(builder);
+        result = lw_vector_push(&builder->history, point);
+    }
+    if (++builder->skipped >= builder->stride)
+        builder->skipped = 0;
+    report->history = builder->history.items;
+    report->history_count = builder->history.count;
+    return result;
 }
 
 static struct remembered previous_of(const struct lw_report_builder *builder, uint32_t id,
@@ -271,7 +317,8 @@ struct lw_report *lw_report_build(struct lw_report_builder *builder,
     if (reserve_memory(builder, snapshot) != 0 || choose_stacks(builder, snapshot, report) != 0)
         goto fail;
     sort_and_cut(builder, report);
-    if (lw_report_name_stacks(report, builder->symbolizer, builder->modules) != 0)
+    if (lw_report_name_stacks(report, builder->symbolizer, builder->modules) != 0 ||
+        add_point(builder, report) != 0)
         goto fail;
     compare_totals(builder, report);
     add_rss(builder, report);
@@ -282,6 +329,18 @@ struct lw_report *lw_report_build(struct lw_report_builder *builder,
 fail:
     lw_report_destroy(report);
     return NULL;
+}
+
+const char *lw_weight_name(enum lw_weight weight)
+{
+    static const char *const names[] = {
+        [LW_WEIGHT_EXPIRED_BYTES] = "expired-bytes",
+        [LW_WEIGHT_EXPIRED_BLOCKS] = "expired-blocks",
+        [LW_WEIGHT_LIVE_BYTES] = "live-bytes",
+        [LW_WEIGHT_LIVE_BLOCKS] = "live-blocks",
+    };
+
+    return names[weight];
 }
 
 uint64_t lw_report_stack_weight(const struct lw_report_stack *stack, enum lw_weight weight)

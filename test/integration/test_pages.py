@@ -144,3 +144,106 @@ def test_svg_obeys_keys(svg):
     assert svg.frame(other)["shown"] and not svg.is_zoomed(name)
     browser.press("Escape")
     assert svg.details() == ""
+
+
+class Page(Graph):
+    """The page in the browser."""
+
+    def titles(self):
+        return self.browser.run("""return Array.from(
+            document.querySelectorAll("svg.frame > title"), (title) => title.textContent)""")
+
+    def rows(self):
+        """{column: text} of each row; columns of one name are told apart by their place."""
+        return self.browser.run("""const names = Array.from(
+                document.querySelectorAll("#head button"), (button) => button.dataset.key);
+            return Array.from(document.querySelectorAll("tr.stack"), (row) => Object.fromEntries(
+                Array.from(row.cells, (cell, index) => [names[index], cell.textContent])))""")
+
+    def choose(self, selector, value):
+        """Sets a field, as a person's choice would."""
+        self.browser.run("""const field = document.querySelector(arguments[0]);
+            field.value = arguments[1];
+            field.dispatchEvent(new Event("input"))""", selector, value)
+
+    def series(self):
+        return self.browser.run("""return Object.fromEntries(Array.from(
+            document.querySelectorAll("#plot polyline"), (line) =>
+            [line.dataset.name, line.getAttribute("points").split(" ").length]))""")
+
+
+@pytest.fixture
+def page(browser, written):
+    browser.open(written.path("html"))
+    return Page(browser)
+
+
+def test_page_asks_for_nothing(written):
+    assert_asks_for_nothing(written.read("html").decode())
+
+
+def test_page_has_the_stacks_and_the_graph(page, written):
+    expired = [stack for stack in written.summary["stacks"] if stack["expired_blocks"]]
+    rows = page.rows()
+    assert sorted(int(row["id"]) for row in rows) == sorted(stack["id"] for stack in expired)
+    assert sum(row["asking"].startswith("leak_") for row in rows) >= 9
+    leaks = [title for title in page.titles()
+             if LEAK.match(title) and not title.startswith("leak_all")]
+    assert len(leaks) == 9
+    assert all("(30,000 bytes) in 30 blocks" in title for title in leaks)
+    head = page.browser.run("return document.getElementById('title').textContent")
+    assert head.endswith(f"each_function (PID {written.summary['pid']})")
+    assert "Expired: 264 KiB in 27" in page.browser.run("return document.body.innerText")
+
+
+def test_page_sorts_and_opens_stacks(page):
+    page.browser.click('#head button[data-key="asking"]')
+    names = [row["asking"] for row in page.rows()]
+    assert names == sorted(names, key=str.lower)
+    page.browser.click('#head button[data-key="asking"]')
+    assert [row["asking"] for row in page.rows()] == names[::-1]
+    page.browser.click("tr.stack")
+    frames = page.browser.run("return document.querySelector('tr.frames').innerText")
+    assert "main" in frames and "each_function.c:" in frames
+    page.browser.press("Enter")  # the row has the focus
+    assert page.browser.run("return document.querySelectorAll('tr.frames').length") == 0
+
+
+def test_page_filters_table_and_graph(page):
+    page.browser.type("#filter", "leak_c")
+    assert [row["asking"].split()[0] for row in page.rows()] == ["leak_calloc"]
+    assert [title.split("\n")[0] for title in page.titles() if LEAK.match(title)] \
+        == ["leak_all", "leak_calloc"]
+    page.browser.run("document.getElementById('filter').value = ''")
+    page.choose("#least", "100")
+    assert page.rows() == []
+    assert page.browser.run("return document.getElementById('empty').hidden") is False
+    page.choose("#least", "0")
+    before = len(page.rows())
+    page.browser.click("#growing")  # in a summary: all that grew since the beginning
+    assert len(page.rows()) == before > 0
+    page.browser.click("#kept")
+    assert len(page.rows()) == before  # nothing was freed late
+
+
+def test_page_changes_the_width(page):
+    page.browser.run("document.querySelector('#weight').focus()")
+    page.choose("#weight", "live-blocks")
+    width = page.frame("leak_calloc")["width"]
+    assert width == pytest.approx(100 * 30 / 270, abs=1)
+    page.browser.click_at(page.element("leak_calloc"))
+    assert page.is_zoomed("leak_calloc")
+    page.browser.press("Escape")
+    assert page.frame("leak_malloc")["shown"]
+    page.browser.type("#search", "leak_calloc")
+    assert page.matched().startswith("1 found: 11.")
+
+
+def test_page_plots_growth(page, written):
+    reports = len(written.reports)
+    assert page.series() == {"live": reports + 1, "expired": reports + 1, "RSS": reports}
+    page.browser.click("#plot-rss")
+    assert set(page.series()) == {"live", "expired"}
+    page.browser.point_at(page.browser.run("return document.getElementById('plot')"))
+    assert re.match(r"At \d+\.\ds: live [\d.]+ \w+, expired [\d.]+ \w+$",
+                    page.browser.run("return document.getElementById('note').textContent"))

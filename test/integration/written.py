@@ -6,7 +6,7 @@ import os
 from harness import Target, Watch, settled_leaks
 
 # Those that are a file a report.
-FORMATS = ["folded", "pprof", "svg"]
+FORMATS = ["folded", "pprof", "svg", "html"]
 
 
 class Written:
@@ -25,7 +25,8 @@ class Written:
             self.meanwhile = {name: self.read(name) for name in FORMATS}
             watch.detach()
             self.summary = watch.summary()
-            self.report = watch.of("report")[-1]
+            self.reports = watch.of("report")
+            self.report = self.reports[-1]
         finally:
             watch.stop()
             target.stop()

@@ -365,6 +365,42 @@ static void test_modules_of_the_frames(void **state)
     lw_report_builder_destroy(builder);
 }
 
+static void test_history(void **state)
+{
+    struct lw_report_options options = {0};
+    struct lw_report_builder *builder = lw_report_builder_create(&options, NULL, NULL);
+    struct picture picture = {0};
+    const unsigned reports = 5000;
+
+    (void)state;
+    add_stack(&picture, 1, 100, 1, 10);
+    for (unsigned i = 0; i < reports; i++) {
+        struct lw_report *report = build(builder, &picture, i, 1000 + i, false);
+        size_t count = report->history_count;
+        const struct lw_report_point *points = report->history;
+        if (i < 2048)
+            assert_int_equal(count, i + 1);
+        assert_in_range(count, 1, 2048);
+        if (i > 2048)
+            assert_true(count >= 1024);
+        assert_int_equal(points[count - 1].elapsed_ns, i * LW_NS_PER_SECOND); /* the latest */
+        assert_int_equal(points[0].elapsed_ns, 0);                            /* and the first */
+        for (size_t j = 1; j < count; j++)
+            assert_true(points[j - 1].elapsed_ns < points[j].elapsed_ns);
+        lw_report_destroy(report);
+    }
+    struct lw_report *summary = build(builder, &picture, reports, 77, true);
+    const struct lw_report_point *last = &summary->history[summary->history_count - 1];
+    assert_int_equal(last->elapsed_ns, reports * LW_NS_PER_SECOND);
+    assert_int_equal(last->live_bytes, 100);
+    assert_int_equal(last->expired_bytes, 100);
+    assert_int_equal(last->rss_bytes, 0);
+    assert_int_equal(last[-1].rss_bytes, 1000 + last[-1].elapsed_ns / LW_NS_PER_SECOND);
+    lw_report_destroy(summary);
+    picture_deinit(&picture);
+    lw_report_builder_destroy(builder);
+}
+
 static void test_errors_of_estimates(void **state)
 {
     struct lw_report_options options = {0};
@@ -430,6 +466,7 @@ int main(void)
         cmocka_unit_test(test_two_points_at_one_time_make_no_trend),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_modules_of_the_frames),
+        cmocka_unit_test(test_history),
         cmocka_unit_test(test_errors_of_estimates),
         cmocka_unit_test(test_blocks),
     };

@@ -102,6 +102,13 @@ struct lw_report_context {
                      just expired ones */
 };
 
+/* The totals at one report. */
+struct lw_report_point {
+    uint64_t elapsed_ns;
+    uint64_t live_bytes, expired_bytes;
+    uint64_t rss_bytes; /* 0: unknown */
+};
+
 struct lw_report {
     struct lw_report_context context;
     uint64_t expire_ns;
@@ -126,6 +133,10 @@ struct lw_report {
      * nothing to say of their own but are part of a whole (nothing expired, or nothing live); only
      * if asked for, else stack_count. */
     size_t every_count;
+    /* of the watch so far, by time, this report last; a long watch keeps every second, fourth, ...
+     * report, so that it is bounded. The builder's, until the next report is built. */
+    const struct lw_report_point *history;
+    size_t history_count;
     struct lw_report_module *modules; /* of the named frames, in no order */
     size_t module_count;
 };
@@ -141,7 +152,8 @@ void lw_report_builder_destroy(struct lw_report_builder *builder);
 /*
  * Builds a report; strings and blocks in it live as long as the builder and the snapshot. A report
  * lists the stacks with expired blocks; a summary lists every stack with live or late-freed or
- * expired blocks. NULL: out of memory. A summary does not change what the builder remembers.
+ * expired blocks. NULL: out of memory. A summary does not change what the next report is compared
+ * with.
  */
 struct lw_report *lw_report_build(struct lw_report_builder *builder,
                                   const struct lw_snapshot *snapshot,
@@ -174,6 +186,8 @@ enum lw_weight {
     LW_WEIGHT_LIVE_BYTES,
     LW_WEIGHT_LIVE_BLOCKS,
 };
+/* "expired-bytes" and so on, as --weight has it. */
+const char *lw_weight_name(enum lw_weight weight);
 uint64_t lw_report_stack_weight(const struct lw_report_stack *stack, enum lw_weight weight);
 
 /*
@@ -206,6 +220,7 @@ extern const struct lw_writer lw_json_writer;
 extern const struct lw_writer lw_folded_writer;
 extern const struct lw_writer lw_pprof_writer;
 extern const struct lw_writer lw_svg_writer;
+extern const struct lw_writer lw_html_writer;
 
 /* The writer whose name is the first `length` characters of `name`; NULL when there is none. */
 const struct lw_writer *lw_writer_find(const char *name, size_t length);
