@@ -8,9 +8,12 @@ import os
 import re
 import subprocess
 
+import pytest
+
 import harness
 from harness import counted, run_leakwatch, stack_text, target_path
 from written import FORMATS
+
 
 def folded(data):
     """{stack, innermost function first: weight}"""
@@ -138,6 +141,44 @@ def test_pprof_maps_addresses_to_files(written):
     for location in profile.locations.values():
         mapping = profile.mappings[location["mapping_id"][0]]
         assert mapping["memory_start"][0] <= location["address"][0] < mapping["memory_limit"][0]
+
+
+LEAKS = {f"leak_{name}" for name in ("malloc", "calloc", "realloc", "reallocarray", "memalign",
+                                     "aligned_alloc", "posix_memalign", "valloc", "pvalloc")}
+
+
+def render(program, *options, path):
+    """What google-pprof or jeprof make of a heap profile."""
+    argv = [program, *options, target_path("each_function"), path]
+    return subprocess.run(argv, capture_output=True, text=True, check=True,
+                          timeout=harness.LIMIT).stdout
+
+
+@pytest.mark.parametrize("program", ["google-pprof", "jeprof"])
+def test_heap_profile_renders(written, program):
+    text = render(program, "--text", "--cum", "--show_bytes", "--lines", path=written.path("heap"))
+    assert re.match(rf"Total: {written.summary['expired']['bytes']} B\n", text)
+    sums = {}
+    for line in text.splitlines()[1:]:
+        _, _, _, cumulated, _, function = line.split(None, 5)
+        if found := re.match(r"(leak_\w+) .*/each_function\.c:\d+", function):
+            sums[found.group(1)] = sums.get(found.group(1), 0) + int(cumulated)
+    assert {name: total for name, total in sums.items() if name != "leak_all"} \
+        == dict.fromkeys(LEAKS, 30000)
+    graph = render(program, "--dot", "--inuse_objects", path=written.path("heap"))
+    assert graph.startswith("digraph")
+    blocks = written.summary["expired"]["blocks"]
+    assert f"Total objects: {blocks}" in graph
+    assert set(re.findall(r'label="(leak_\w+)\\n', graph)) >= LEAKS
+
+
+def test_heap_profile_has_what_was_allocated(written):
+    header, *stacks = written.read("heap").decode().partition("\n\n")[0].splitlines()
+    figures = re.compile(r"(?:heap profile:)?\s*(\d+):\s*(\d+) \[\s*(\d+):\s*(\d+)\] @")
+    sums = [sum(column) for column in
+            zip(*(map(int, figures.match(stack).groups()) for stack in stacks))]
+    assert sums == [int(number) for number in figures.match(header).groups()]
+    assert sums[2] == written.summary["events"]["allocs"]
 
 
 def test_standard_output_has_the_last_report_alone():
