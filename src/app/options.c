@@ -84,7 +84,8 @@ static const struct argp_option option_table[] = {
     {"format", KEY_FORMAT, "FORMAT[:FILE]", 0,
      "text; json: one object a line; folded: stacks for flamegraph.pl and speedscope; "
      "svg: a flame graph for a browser; html: a page with that and more; "
-     "pprof: a profile for pprof; heap: one for google-pprof and jeprof "
+     "pprof: a profile for pprof; heap: one for google-pprof and jeprof; "
+     "massif: for ms_print "
      "(default text). To FILE as with --output. May be given several times: all are written at "
      "once",
      4},

@@ -181,6 +181,23 @@ def test_heap_profile_has_what_was_allocated(written):
     assert sums[2] == written.summary["events"]["allocs"]
 
 
+def test_massif_renders(written):
+    text = subprocess.run(["ms_print", "--threshold=0", written.path("massif")],
+                          capture_output=True, text=True, check=True, timeout=harness.LIMIT).stdout
+    expired = f"{written.summary['expired']['bytes']:,}"
+    assert re.search(rf"^100\.00% \({expired}B\) \(blocks older than", text, re.MULTILINE)
+    found = {name: size.replace(",", "") for size, name in re.findall(
+        r"->\d\d\.\d\d% \(([\d,]+)B\) 0x[0-9A-F]+: (leak_\w+) \(each_function\.c:\d+\)", text)
+        if name != "leak_all"}
+    assert found == dict.fromkeys(LEAKS, "30000")
+    # the attach, each report, and the summary, which has the tree
+    last = len(written.reports) + 1
+    assert f"Number of snapshots: {last + 1}" in text and f"Detailed snapshots: [{last}]" in text
+    rows = re.findall(r"^ +(\d+) +([\d,]+) +([\d,]+) +([\d,]+) ", text, re.MULTILINE)
+    assert [row[2].replace(",", "") for row in rows] == [
+        "0", *(str(each["expired"]["bytes"]) for each in [*written.reports, written.summary])]
+
+
 def test_standard_output_has_the_last_report_alone():
     result = run_leakwatch("--format=folded", "--weight=expired-blocks", "-e", "1ms", "-i", "100ms",
                            "--", target_path("each_function"), "600")

@@ -6,7 +6,7 @@ import os
 from harness import Target, Watch, settled_leaks
 
 # Those that are a file a report.
-FORMATS = ["folded", "pprof", "svg", "html", "heap"]
+FORMATS = ["folded", "pprof", "svg", "html", "heap", "massif"]
 
 
 class Written:

@@ -222,6 +222,7 @@ extern const struct lw_writer lw_pprof_writer;
 extern const struct lw_writer lw_svg_writer;
 extern const struct lw_writer lw_html_writer;
 extern const struct lw_writer lw_heap_writer;
+extern const struct lw_writer lw_massif_writer;
 
 /* The writer whose name is the first `length` characters of `name`; NULL when there is none. */
 const struct lw_writer *lw_writer_find(const char *name, size_t length);
