@@ -64,12 +64,13 @@ function leakwatchFlame(graph, parts) {
         const wanted = parts.search.value.trim().toLowerCase();
         const matches = frames.filter(
             (frame) => wanted !== "" && frame.title.toLowerCase().includes(wanted));
+        const isMatch = new Set(matches);
         const outermost = matches.filter(
             (frame) => !matches.some((other) => other.depth < frame.depth &&
                 isWithin(frame, other)));
         const sum = outermost.reduce((total, frame) => total + frame.width, 0);
 
-        frames.forEach((frame) => frame.element.classList.toggle("found", matches.includes(frame)));
+        frames.forEach((frame) => frame.element.classList.toggle("found", isMatch.has(frame)));
         parts.matched.textContent =
             wanted === "" ? "" : `${matches.length} found: ${(100 * sum).toFixed(1)}%`;
     }
