@@ -24,6 +24,13 @@ class Browser:
         port = free_port()
         self.base = f"http://127.0.0.1:{port}"
         self.driver = Process(["chromedriver", f"--port={port}"])
+        try:
+            self._begin(profile)
+        except BaseException:
+            self.driver.stop()
+            raise
+
+    def _begin(self, profile):
         wait_until(self._is_ready, "chromedriver answers")
         options = {"binary": "/usr/bin/chromium", "args": [*ARGUMENTS, f"--user-data-dir={profile}"]}
         wanted = {"alwaysMatch": {"goog:chromeOptions": options,

@@ -16,9 +16,11 @@ SVG = "{http://www.w3.org/2000/svg}"
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     started = Browser(tmp_path_factory.mktemp("chromium"))
-    yield started
-    assert started.complaints() == []
-    started.close()
+    try:
+        yield started
+        assert started.complaints() == []
+    finally:
+        started.close()
 
 
 def frames_of(tree):
