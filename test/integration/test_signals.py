@@ -114,6 +114,7 @@ def test_stop_and_continue_while_watched(target, healthy_watch):
 
 def test_a_stopped_target_stays_stopped(target, watch):
     storm = target("storm", 2, "run")
+    Health(storm.pid)  # waits until its threads have begun; stopped before, they never would
     os.kill(storm.pid, signal.SIGSTOP)
     wait_until(lambda: is_stopped(storm.pid), "stopped")
     health = Health(storm.pid)
