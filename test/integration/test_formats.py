@@ -5,13 +5,16 @@ with the JSON of the same watch."""
 import gzip
 import json
 import os
+import pty
 import re
+import signal
 import subprocess
+import time
 
 import pytest
 
 import harness
-from harness import counted, run_leakwatch, stack_text, target_path
+from harness import Health, counted, run_leakwatch, stack_text, target_path, wait_until
 from written import FORMATS
 
 
@@ -219,3 +222,50 @@ def test_a_full_disk_for_one_format_spares_the_others(tmp_path):
     assert result.returncode == 1 and "/dev/full" in result.stderr
     kinds = [json.loads(line)["type"] for line in log.read_text(encoding="utf-8").splitlines()]
     assert kinds[-2:] == ["summary", "exit"]
+
+
+def test_a_binary_format_is_not_written_to_a_terminal(target):
+    storm = target("storm", 1)
+    master, slave = pty.openpty()
+    try:
+        result = subprocess.run([harness.LEAKWATCH, "--format=pprof", "-n", "1", str(storm.pid)],
+                                stdin=subprocess.DEVNULL, stdout=slave, stderr=subprocess.PIPE,
+                                text=True, timeout=harness.LIMIT, check=False)
+    finally:
+        os.close(slave)
+        os.close(master)
+    assert result.returncode == 1
+    assert "pprof is not for a terminal" in result.stderr and "--format=pprof:FILE" in result.stderr
+    assert not harness.is_watched(storm.pid)
+
+
+def full_pipe(path):
+    """A named pipe with a reader that does not read."""
+    os.mkfifo(path)
+    pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        while True:
+            os.write(pipe, b"x" * 4096)
+    except BlockingIOError:
+        return pipe
+
+
+def test_one_signal_ends_a_watch_all_of_whose_readers_have_stalled(target, tmp_path):
+    storm = target("storm", 1, "run")
+    health = Health(storm.pid)
+    names = [tmp_path / name for name in ("text", "json", "folded")]
+    pipes = [full_pipe(name) for name in names]
+    options = [f"--format={name.name}:{name}" for name in names]
+    watch = subprocess.Popen([harness.LEAKWATCH, *options, "-e", "1ms", "-i", "1h", "-p",
+                              str(storm.pid)], stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: harness.is_watched(storm.pid), "watched")
+        time.sleep(0.5)  # now it writes the first lines, which nobody reads
+        watch.send_signal(signal.SIGTERM)
+        wait_until(lambda: not harness.is_watched(storm.pid), "detached")
+        health.assert_same()
+        harness.assert_working(storm)
+    finally:
+        for pipe in pipes:
+            os.close(pipe)
+        assert watch.wait(harness.LIMIT) == 1
