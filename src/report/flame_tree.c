@@ -59,7 +59,7 @@ static int descend(struct lw_flame_tree *tree, uint32_t *index, const struct lw_
 static void add_to(struct lw_flame_tree *tree, uint32_t index, const struct lw_report_stack *stack)
 {
     struct lw_flame_node *node = &tree->nodes.items[index];
-    bool live = tree->weight == LW_WEIGHT_LIVE_BYTES || tree->weight == LW_WEIGHT_LIVE_BLOCKS;
+    bool live = lw_weight_is_live(tree->weight);
 
     node->bytes +=
         lw_report_stack_weight(stack, live ? LW_WEIGHT_LIVE_BYTES : LW_WEIGHT_EXPIRED_BYTES);

@@ -16,7 +16,7 @@ struct sums {
 static struct sums sums_of(const struct lw_report_stack *stack, enum lw_weight weight)
 {
     const struct lw_stack_stats *stats = &stack->facts.stats;
-    bool live = weight == LW_WEIGHT_LIVE_BYTES || weight == LW_WEIGHT_LIVE_BLOCKS;
+    bool live = lw_weight_is_live(weight);
 
     return (struct sums){
         .blocks = live ? stats->live_blocks : stats->expired_blocks,

@@ -149,7 +149,7 @@ static int write_report(FILE *stream, const struct lw_writer_options *options,
     lw_auto_massif struct massif massif = {
         .stream = stream,
         .report = report,
-        .live = options->weight == LW_WEIGHT_LIVE_BYTES || options->weight == LW_WEIGHT_LIVE_BLOCKS,
+        .live = lw_weight_is_live(options->weight),
     };
     int result = lw_flame_tree_build(&massif.tree, report,
                                      massif.live ? LW_WEIGHT_LIVE_BYTES : LW_WEIGHT_EXPIRED_BYTES,

@@ -343,6 +343,11 @@ const char *lw_weight_name(enum lw_weight weight)
     return names[weight];
 }
 
+bool lw_weight_is_live(enum lw_weight weight)
+{
+    return weight == LW_WEIGHT_LIVE_BYTES || weight == LW_WEIGHT_LIVE_BLOCKS;
+}
+
 uint64_t lw_report_stack_weight(const struct lw_report_stack *stack, enum lw_weight weight)
 {
     const struct lw_stack_stats *stats = &stack->facts.stats;

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Folded stacks: the order of the frames, their names, and each weight. */
-#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,20 +7,7 @@
 
 #include <cmocka.h>
 
-#include "report_sample.h"
-
-static char *written(const struct lw_report *report, enum lw_weight weight)
-{
-    const struct lw_writer_options options = {.weight = weight};
-    char *text = NULL;
-    size_t size;
-    FILE *stream = open_memstream(&text, &size);
-
-    assert_non_null(stream);
-    assert_int_equal(lw_folded_writer.report(stream, &options, report), 0);
-    fclose(stream);
-    return text;
-}
+#include "whole_file.h"
 
 static void test_weights(void **state)
 {
@@ -36,7 +22,7 @@ static void test_weights(void **state)
     (void)state;
     sample_init(&sample);
     for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++) {
-        char *text = written(&sample.report, (enum lw_weight)i);
+        char *text = write_whole_file(&lw_folded_writer, &sample.report, (enum lw_weight)i, NULL);
         assert_string_equal(text, expected[i]);
         free(text);
     }
@@ -52,18 +38,19 @@ static void test_names(void **state)
     sample.frames[0].function = "f<a; b>(int)\n";
     sample.frames[1].function = "operator new(unsigned long)";
     sample.stack.frame_count = 2;
-    char *text = written(&sample.report, LW_WEIGHT_EXPIRED_BLOCKS);
+    char *text =
+        write_whole_file(&lw_folded_writer, &sample.report, LW_WEIGHT_EXPIRED_BLOCKS, NULL);
     assert_string_equal(text, "[truncated];operator new(unsigned long);f<a: b>(int)\\x0a 2\n");
     free(text);
     sample.stack.frames = &sample.frames[3];
     sample.stack.frame_count = 1;
     sample.frames[3].module = NULL;
     sample.raw.truncated = false;
-    text = written(&sample.report, LW_WEIGHT_EXPIRED_BLOCKS);
+    text = write_whole_file(&lw_folded_writer, &sample.report, LW_WEIGHT_EXPIRED_BLOCKS, NULL);
     assert_string_equal(text, "0x7f1234567777 2\n");
     free(text);
     sample.stack.frame_count = 0;
-    text = written(&sample.report, LW_WEIGHT_EXPIRED_BLOCKS);
+    text = write_whole_file(&lw_folded_writer, &sample.report, LW_WEIGHT_EXPIRED_BLOCKS, NULL);
     assert_string_equal(text, "[unknown] 2\n");
     free(text);
 }
@@ -79,7 +66,7 @@ static void test_every_stack_that_has_some(void **state)
     sample.report.every_count = 3; /* only the first is listed */
     stacks[1].facts.stats.expired_bytes = 0;
     stacks[2].facts.stats.expired_bytes = 7;
-    char *text = written(&sample.report, LW_WEIGHT_EXPIRED_BYTES);
+    char *text = write_whole_file(&lw_folded_writer, &sample.report, LW_WEIGHT_EXPIRED_BYTES, NULL);
     assert_string_equal(text, "libx.so+0x777;serve;keep;malloc 3000\n"
                               "libx.so+0x777;serve;keep;malloc 7\n");
     free(text);
@@ -87,15 +74,8 @@ static void test_every_stack_that_has_some(void **state)
 
 static void test_full_disk(void **state)
 {
-    const struct lw_writer_options options = {0};
-    struct sample sample;
-
     (void)state;
-    sample_init(&sample);
-    FILE *full = fopen("/dev/full", "w");
-    assert_non_null(full);
-    assert_int_equal(lw_folded_writer.report(full, &options, &sample.report), -ENOSPC);
-    fclose(full);
+    expect_full_disk_to_be_told(&lw_folded_writer);
 }
 
 int main(void)

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Heap profiles as gperftools writes them, line by line. test_formats.py has google-pprof and
  * jeprof read a real one. */
-#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,20 +8,7 @@
 
 #include <cmocka.h>
 
-#include "report_sample.h"
-
-static char *written(const struct lw_report *report, enum lw_weight weight)
-{
-    const struct lw_writer_options options = {.weight = weight};
-    char *text = NULL;
-    size_t size;
-    FILE *stream = open_memstream(&text, &size);
-
-    assert_non_null(stream);
-    assert_int_equal(lw_heap_writer.report(stream, &options, report), 0);
-    fclose(stream);
-    return text;
-}
+#include "whole_file.h"
 
 static void test_exactly_this(void **state)
 {
@@ -37,7 +23,7 @@ static void test_exactly_this(void **state)
     sample.report.stacks = stacks;
     sample.report.every_count = 2;
     sample.modules[1].path = "/bin/a\np"; /* one line each, whatever the names are */
-    char *text = written(&sample.report, LW_WEIGHT_EXPIRED_BLOCKS);
+    char *text = write_whole_file(&lw_heap_writer, &sample.report, LW_WEIGHT_EXPIRED_BLOCKS, NULL);
     /* of keep and serve, which are one piece of code, one address; libx is not loaded */
     assert_string_equal(text, "heap profile:      2:     3000 [    20:    18000] @ heapprofile\n"
                               "     2:     3000 [    10:     9000] @ 0x7f000009a01a 0x5501201 "
@@ -47,22 +33,15 @@ static void test_exactly_this(void **state)
                               "7f0000026000-7f000017b000 r-xp 00026000 00:00 0 /lib/libc.so.6\n"
                               "5501000-5503000 r-xp 00001000 00:00 0 /bin/a\\x0ap\n");
     free(text);
-    text = written(&sample.report, LW_WEIGHT_LIVE_BYTES);
+    text = write_whole_file(&lw_heap_writer, &sample.report, LW_WEIGHT_LIVE_BYTES, NULL);
     assert_memory_equal(text, "heap profile:      6:     7000 [", 32);
     free(text);
 }
 
 static void test_full_disk(void **state)
 {
-    const struct lw_writer_options options = {0};
-    struct sample sample;
-
     (void)state;
-    sample_init(&sample);
-    FILE *full = fopen("/dev/full", "w");
-    assert_non_null(full);
-    assert_int_equal(lw_heap_writer.report(full, &options, &sample.report), -ENOSPC);
-    fclose(full);
+    expect_full_disk_to_be_told(&lw_heap_writer);
 }
 
 int main(void)

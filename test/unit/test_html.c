@@ -9,20 +9,7 @@
 
 #include <cmocka.h>
 
-#include "report_sample.h"
-
-static char *written(const struct lw_report *report)
-{
-    const struct lw_writer_options options = {.weight = LW_WEIGHT_LIVE_BYTES};
-    char *text = NULL;
-    size_t size;
-    FILE *stream = open_memstream(&text, &size);
-
-    assert_non_null(stream);
-    assert_int_equal(lw_html_writer.report(stream, &options, report), 0);
-    fclose(stream);
-    return text;
-}
+#include "whole_file.h"
 
 /* As a browser finds it: from the element's begin to the first thing that looks like its end. */
 static struct json_object *data_of(char *page)
@@ -58,7 +45,7 @@ static void test_data(void **state)
     sample_init(&sample);
     sample.report.history = points;
     sample.report.history_count = 2;
-    char *page = written(&sample.report);
+    char *page = write_whole_file(&lw_html_writer, &sample.report, LW_WEIGHT_LIVE_BYTES, NULL);
     struct json_object *data = data_of(page);
     assert_string_equal(json_object_get_string(member(data, "weight")), "live-bytes");
     assert_string_equal(
@@ -80,7 +67,7 @@ static void test_names_stay_data(void **state)
     sample_init(&sample);
     sample.frames[0].function = name;
     sample.report.context.exe = "/bin/<script>alert(2)";
-    char *page = written(&sample.report);
+    char *page = write_whole_file(&lw_html_writer, &sample.report, LW_WEIGHT_LIVE_BYTES, NULL);
     assert_null(strstr(page, "<script>alert"));
     assert_null(strstr(page, "<!--"));
     assert_non_null(strstr(page, "<title>/bin/&lt;script&gt;alert(2) (PID 4711)</title>"));
@@ -109,7 +96,7 @@ static void test_many_stacks(void **state)
     }
     sample.report.stacks = stacks;
     sample.report.every_count = 1100;
-    char *page = written(&sample.report);
+    char *page = write_whole_file(&lw_html_writer, &sample.report, LW_WEIGHT_LIVE_BYTES, NULL);
     struct json_object *data = data_of(page);
     struct json_object *shown = member(member(data, "report"), "stacks");
     assert_int_equal(json_object_array_length(shown), 1000);
@@ -124,15 +111,8 @@ static void test_many_stacks(void **state)
 
 static void test_full_disk(void **state)
 {
-    const struct lw_writer_options options = {0};
-    struct sample sample;
-
     (void)state;
-    sample_init(&sample);
-    FILE *full = fopen("/dev/full", "w");
-    assert_non_null(full);
-    assert_true(lw_html_writer.report(full, &options, &sample.report) < 0);
-    fclose(full);
+    expect_full_disk_to_be_told(&lw_html_writer);
 }
 
 int main(void)

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* massif's format line by line. test_formats.py has ms_print read a real one. */
-#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,24 +7,11 @@
 
 #include <cmocka.h>
 
-#include "report_sample.h"
+#include "whole_file.h"
 
 #define SNAPSHOT(number, time, bytes)                                                              \
     "#-----------\nsnapshot=" #number "\n#-----------\ntime=" #time "\nmem_heap_B=" #bytes         \
     "\nmem_heap_extra_B=0\nmem_stacks_B=0\n"
-
-static char *written(const struct lw_report *report, enum lw_weight weight)
-{
-    const struct lw_writer_options options = {.weight = weight};
-    char *text = NULL;
-    size_t size;
-    FILE *stream = open_memstream(&text, &size);
-
-    assert_non_null(stream);
-    assert_int_equal(lw_massif_writer.report(stream, &options, report), 0);
-    fclose(stream);
-    return text;
-}
 
 static void test_exactly_this(void **state)
 {
@@ -40,7 +26,8 @@ static void test_exactly_this(void **state)
     sample.report.history_count = 2;
     sample.raw.truncated = true;
     sample.frames[1].function = "keep()::{lambda()#1}::run"; /* # begins a comment there */
-    char *text = written(&sample.report, LW_WEIGHT_EXPIRED_BLOCKS);
+    char *text =
+        write_whole_file(&lw_massif_writer, &sample.report, LW_WEIGHT_EXPIRED_BLOCKS, NULL);
     assert_string_equal(
         text,
         "desc: leakwatch " LEAKWATCH_VERSION ", expired bytes of PID 4711\n"
@@ -76,7 +63,7 @@ static void test_live_and_small(void **state)
     }
     sample.report.stacks = stacks;
     sample.report.every_count = 3;
-    char *text = written(&sample.report, LW_WEIGHT_LIVE_BLOCKS);
+    char *text = write_whole_file(&lw_massif_writer, &sample.report, LW_WEIGHT_LIVE_BLOCKS, NULL);
     char *tree = strstr(text, "heap_tree=detailed\n");
     assert_non_null(tree);
     assert_string_equal(tree, "heap_tree=detailed\n"
@@ -91,22 +78,15 @@ static void test_nothing_at_all(void **state)
     struct lw_report report = {.context = {.pid = 1}};
 
     (void)state;
-    char *text = written(&report, LW_WEIGHT_EXPIRED_BYTES);
+    char *text = write_whole_file(&lw_massif_writer, &report, LW_WEIGHT_EXPIRED_BYTES, NULL);
     assert_non_null(strstr(text, "heap_tree=detailed\nn0: 0 (blocks older than "));
     free(text);
 }
 
 static void test_full_disk(void **state)
 {
-    const struct lw_writer_options options = {0};
-    struct sample sample;
-
     (void)state;
-    sample_init(&sample);
-    FILE *full = fopen("/dev/full", "w");
-    assert_non_null(full);
-    assert_int_equal(lw_massif_writer.report(full, &options, &sample.report), -ENOSPC);
-    fclose(full);
+    expect_full_disk_to_be_told(&lw_massif_writer);
 }
 
 int main(void)

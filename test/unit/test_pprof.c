@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* pprof profiles, unpacked again: what refers to what. test_formats.py has an independent decoder
  * look at a real one. */
-#include <errno.h>
 #include <profile.pb-c.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,19 +10,13 @@
 
 #include <cmocka.h>
 
-#include "report_sample.h"
+#include "whole_file.h"
 
 static Leakwatch__Profile *unpacked(const struct lw_report *report)
 {
-    const struct lw_writer_options options = {0};
-    char *text = NULL;
-    size_t size;
     static unsigned char plain[1 << 20];
-    FILE *stream = open_memstream(&text, &size);
-
-    assert_non_null(stream);
-    assert_int_equal(lw_pprof_writer.report(stream, &options, report), 0);
-    fclose(stream);
+    size_t size;
+    char *text = write_whole_file(&lw_pprof_writer, report, LW_WEIGHT_EXPIRED_BYTES, &size);
     z_stream zip = {.next_in = (unsigned char *)text,
                     .avail_in = (unsigned)size,
                     .next_out = plain,
@@ -158,15 +151,8 @@ static void test_nothing_at_all(void **state)
 
 static void test_full_disk(void **state)
 {
-    const struct lw_writer_options options = {0};
-    struct sample sample;
-
     (void)state;
-    sample_init(&sample);
-    FILE *full = fopen("/dev/full", "w");
-    assert_non_null(full);
-    assert_int_equal(lw_pprof_writer.report(full, &options, &sample.report), -ENOSPC);
-    fclose(full);
+    expect_full_disk_to_be_told(&lw_pprof_writer);
 }
 
 int main(void)

@@ -8,20 +8,7 @@
 
 #include <cmocka.h>
 
-#include "report_sample.h"
-
-static char *written(const struct lw_report *report, enum lw_weight weight)
-{
-    const struct lw_writer_options options = {.weight = weight};
-    char *text = NULL;
-    size_t size;
-    FILE *stream = open_memstream(&text, &size);
-
-    assert_non_null(stream);
-    assert_int_equal(lw_svg_writer.report(stream, &options, report), 0);
-    fclose(stream);
-    return text;
-}
+#include "whole_file.h"
 
 static void expect(const char *text, const char *part)
 {
@@ -43,14 +30,14 @@ static void test_frames(void **state)
     stacks[1].facts.stats.expired_blocks = 1;
     sample.report.stacks = stacks;
     sample.report.every_count = 2;
-    char *text = written(&sample.report, LW_WEIGHT_EXPIRED_BYTES);
+    char *text = write_whole_file(&lw_svg_writer, &sample.report, LW_WEIGHT_EXPIRED_BYTES, NULL);
     expect(text, "/bin/app (PID 4711): expired bytes by call stack");
     expect(text, "3.91 KiB (4,000 bytes) in 3 blocks; expired: older than 10.0s");
     expect(text, "<title>serve\n3.91 KiB (4,000 bytes) in 3 blocks, 100.0%\nsrc/app.c:99 (app)<");
     expect(text, "y=\"51\" width=\"75.00000%\" height=\"16\" data-x=\"0.000000000\" "
                  "data-width=\"0.750000000\" data-depth=\"3\"><title>keep\n");
     free(text);
-    text = written(&sample.report, LW_WEIGHT_LIVE_BLOCKS);
+    text = write_whole_file(&lw_svg_writer, &sample.report, LW_WEIGHT_LIVE_BLOCKS, NULL);
     expect(text, "live blocks by call stack");
     expect(text, "width=\"50.00000%\"");
     free(text);
@@ -64,7 +51,7 @@ static void test_names_stay_text(void **state)
     sample_init(&sample);
     sample.frames[0].function = "a<b>::operator&\"]]>\x1b\xef\xbf\xbf";
     sample.frames[1].file = "</title><script>alert(1)</script>.c";
-    char *text = written(&sample.report, LW_WEIGHT_EXPIRED_BYTES);
+    char *text = write_whole_file(&lw_svg_writer, &sample.report, LW_WEIGHT_EXPIRED_BYTES, NULL);
     expect(text, "a&lt;b&gt;::operator&amp;&quot;]]&gt;\\x1b?");
     expect(text, "&lt;/title&gt;&lt;script&gt;alert(1)&lt;/script&gt;.c:42");
     assert_null(strstr(text, "<script>alert"));
@@ -85,11 +72,11 @@ static void test_what_nobody_sees_is_left_out(void **state)
     stacks[1].facts.stats.expired_bytes = 1000;
     sample.report.stacks = stacks;
     sample.report.every_count = 2;
-    char *text = written(&sample.report, LW_WEIGHT_EXPIRED_BYTES);
+    char *text = write_whole_file(&lw_svg_writer, &sample.report, LW_WEIGHT_EXPIRED_BYTES, NULL);
     assert_null(strstr(text, "tiny"));
     free(text);
     stacks[1].facts.stats.expired_bytes = 100000;
-    text = written(&sample.report, LW_WEIGHT_EXPIRED_BYTES);
+    text = write_whole_file(&lw_svg_writer, &sample.report, LW_WEIGHT_EXPIRED_BYTES, NULL);
     expect(text, "<title>tiny\n");
     free(text);
 }
@@ -99,26 +86,19 @@ static void test_nothing_at_all(void **state)
     struct lw_report report = {.context = {.pid = 1}};
 
     (void)state;
-    char *text = written(&report, LW_WEIGHT_EXPIRED_BYTES);
+    char *text = write_whole_file(&lw_svg_writer, &report, LW_WEIGHT_EXPIRED_BYTES, NULL);
     expect(text, "Nothing has expired.");
     assert_null(strstr(text, "class=\"frame\""));
     free(text);
-    text = written(&report, LW_WEIGHT_LIVE_BYTES);
+    text = write_whole_file(&lw_svg_writer, &report, LW_WEIGHT_LIVE_BYTES, NULL);
     expect(text, "Nothing is live.");
     free(text);
 }
 
 static void test_full_disk(void **state)
 {
-    const struct lw_writer_options options = {0};
-    struct sample sample;
-
     (void)state;
-    sample_init(&sample);
-    FILE *full = fopen("/dev/full", "w");
-    assert_non_null(full);
-    assert_true(lw_svg_writer.report(full, &options, &sample.report) < 0);
-    fclose(full);
+    expect_full_disk_to_be_told(&lw_svg_writer);
 }
 
 int main(void)

@@ -188,6 +188,7 @@ enum lw_weight {
 };
 /* "expired-bytes" and so on, as --weight has it. */
 const char *lw_weight_name(enum lw_weight weight);
+bool lw_weight_is_live(enum lw_weight weight); /* else of expired blocks alone */
 uint64_t lw_report_stack_weight(const struct lw_report_stack *stack, enum lw_weight weight);
 
 /*
