@@ -111,8 +111,10 @@ static enum lw_trace_outcome settle(struct round *round, const struct lw_stop *s
     if (breakpoint)
         lw_registers_write_pc(stop->tid,
                               breakpoint->planted ? breakpoint->copy : breakpoint->address);
-    if (awaited)
+    if (awaited) {
+        thread->interrupted = false;
         visit_stopped(round, thread);
+    }
     enum lw_trace_outcome outcome = LW_TRACE_GOES_ON;
     if (breakpoint) {
         lw_ptrace_continue(stop->tid, lw_threads_take_trap(thread));
