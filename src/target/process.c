@@ -76,7 +76,8 @@ int lw_task_status_parse(struct lw_task_status *status, const char *text)
     status->signals_blocked = number_field(text, "SigBlk", 16);
     status->signals_ignored = number_field(text, "SigIgn", 16);
     status->signals_caught = number_field(text, "SigCgt", 16);
-    status->signals_pending = number_field(text, "SigPnd", 16) | number_field(text, "ShdPnd", 16);
+    status->signals_directed = number_field(text, "SigPnd", 16);
+    status->signals_pending = status->signals_directed | number_field(text, "ShdPnd", 16);
     status->sleeps = number_field(text, "voluntary_ctxt_switches", 10);
     return 0;
 }

@@ -49,7 +49,7 @@ bool lw_threads_has_trap_pending(pid_t tid)
 {
     struct lw_task_status status;
     return lw_task_status_read(tid, tid, &status) == 0 &&
-           (status.signals_pending & LW_SIGTRAP_BIT) && !(status.signals_blocked & LW_SIGTRAP_BIT);
+           (status.signals_directed & LW_SIGTRAP_BIT) && !(status.signals_blocked & LW_SIGTRAP_BIT);
 }
 
 /* Is the thread where it is neither on its way into a trap nor in a copy, or will it stop by

@@ -105,6 +105,7 @@ static void test_parses_status(void **state)
     assert_int_equal(status.seccomp, 2);
     assert_int_equal(status.rss_bytes, 5000 * 1024);
     assert_int_equal(status.signals_pending, 0x101);
+    assert_int_equal(status.signals_directed, 1);
     assert_true(status.signals_blocked == 1ull << 63);
     assert_int_equal(status.signals_ignored, 0x1000);
     assert_int_equal(status.signals_caught, 0x1800004ec);

@@ -22,8 +22,9 @@ struct lw_task_status {
     bool kernel_thread; /* no address space */
     uint64_t rss_bytes; /* VmRSS; 0 where the kernel prints none */
     uint64_t signals_blocked, signals_ignored, signals_caught,
-        signals_pending; /* pending: thread's and shared */
-    uint64_t sleeps;     /* how often it has gone to sleep (voluntary_ctxt_switches) */
+        signals_pending;       /* pending: thread's and shared */
+    uint64_t signals_directed; /* pending, the thread's alone */
+    uint64_t sleeps;           /* how often it has gone to sleep (voluntary_ctxt_switches) */
 };
 
 /* 0, -ESRCH when there is no such thread, or another negative errno. tid may equal pid. */
