@@ -62,10 +62,25 @@ static enum harm harm_to_call(unsigned long number)
     }
 }
 
-/* A filter may have the thread killed for a call that it does not expect. */
-static bool filters_calls(const struct lw_task_status *status)
+/* A filter may have the thread killed for a call that it does not expect; so may syscall user
+ * dispatch. */
+static bool filters_calls(const struct lw_thread *thread, const struct lw_task_status *status)
 {
-    return status->seccomp != 0;
+    return status->seccomp != 0 || thread->dispatches;
+}
+
+/* <linux/ptrace.h>, since Linux 6.4 */
+#define GET_SYSCALL_USER_DISPATCH_CONFIG 0x4211
+struct dispatch_config {
+    uint64_t mode, selector, offset, length;
+};
+
+/* The kernel tells it only of a thread that has stopped. */
+static bool dispatches_calls(pid_t tid)
+{
+    struct dispatch_config config = {0};
+    return ptrace(GET_SYSCALL_USER_DISPATCH_CONFIG, tid, sizeof(config), &config) == 0 &&
+           config.mode != 0;
 }
 
 /* /proc/PID/syscall says "running", or "-1 SP PC" for a thread that sleeps outside of system calls,
@@ -74,7 +89,7 @@ static enum harm harm_to(const struct lw_tracer *tracer, const struct lw_thread 
 {
     struct lw_task_status status;
     if (thread->foreign || lw_task_status_read(tracer->pid, thread->tid, &status) != 0 ||
-        lw_task_has_ended(&status) || filters_calls(&status))
+        lw_task_has_ended(&status) || filters_calls(thread, &status))
         return HARM_GONE;
     if (thread->stopped)
         return HARM_NONE;
@@ -136,6 +151,14 @@ static bool is_ours(const struct lw_tracer *tracer, const struct lw_stop *stop)
     return true;
 }
 
+/* It has stopped in vain, and goes on as after any interrupt. */
+static void refuse(const struct lw_tracer *tracer, const struct lw_stop *stop)
+{
+    struct lw_thread *thread = lw_tracer_thread(tracer, stop->tid);
+    thread->dispatches = true;
+    thread->interrupted = true;
+}
+
 /* Can any thread be borrowed, sooner or later? 0; -EPERM: all filter their system calls; -ESRCH:
  * there are none but those of processes that only share the target's memory. */
 static int may_borrow(const struct lw_tracer *tracer)
@@ -145,7 +168,8 @@ static int may_borrow(const struct lw_tracer *tracer)
     lw_vector_for_each (item, &tracer->threads) {
         if ((*item)->foreign)
             continue;
-        if (lw_task_status_read(tracer->pid, (*item)->tid, &status) != 0 || !filters_calls(&status))
+        if (lw_task_status_read(tracer->pid, (*item)->tid, &status) != 0 ||
+            !filters_calls(*item, &status))
             return 0;
         result = -EPERM;
     }
@@ -169,8 +193,11 @@ int lw_threads_borrow(struct lw_tracer *tracer, struct lw_stop *stop, uint64_t *
         *since_ns = tracer->idle_ns;
         if (stop->kind == LW_STOP_NONE)
             continue;
-        if (is_ours(tracer, stop))
-            return 0;
+        if (is_ours(tracer, stop)) {
+            if (!dispatches_calls(stop->tid))
+                return 0;
+            refuse(tracer, stop);
+        }
         int error = lw_threads_settle(tracer, stop);
         if (error)
             return error;

@@ -60,6 +60,20 @@ def test_a_thread_becomes_strict(target, watch):
     assert_working(changeling)
 
 
+def test_no_call_is_made_by_who_has_calls_dispatched(target, engine):
+    """It would get SIGSYS for it. One thread, so there is no other: the recorder cannot be put in."""
+    dispatcher = target("dispatcher")
+    if not dispatcher.greeting["can"]:
+        pytest.skip("this kernel has no syscall user dispatch")
+    health = Health(dispatcher.pid)
+    for _ in range(5):
+        result = run_leakwatch(f"--engine={engine}", "-d", "50ms", "-p", dispatcher.pid)
+        assert result.returncode == (1 if engine == "record" else 0), result.stderr
+        assert dispatcher.ask("count")["foreign"] == 0
+    health.assert_same()
+    assert_working(dispatcher)
+
+
 # ---- memory shared with other processes ------------------------------------------------------------
 
 def assert_unharmed(changeling):
