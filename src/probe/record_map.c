@@ -92,7 +92,7 @@ static int add_file(struct record_engine *record, struct lw_remote_call *call, s
     uint64_t address;
     int error = lw_remote_call_store(call, &record->memory.memory, name, sizeof(name), &address);
     if (!error)
-        add(list, SYS_memfd_create, (uint64_t[6]){address, MFD_CLOEXEC});
+        add(list, SYS_memfd_create, (uint64_t[6]){address, MFD_CLOEXEC | MFD_ALLOW_SEALING});
     return error;
 }
 
@@ -195,7 +195,8 @@ static int open_file(struct record_engine *record, int fd)
     record->shared_fd = open(path, O_RDWR | O_CLOEXEC);
     if (record->shared_fd < 0 || ftruncate(record->shared_fd, sizeof(struct lw_agent_shared)) != 0)
         return -errno;
-    return 0;
+    /* Nobody must shorten what we are going to read. */
+    return fcntl(record->shared_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_SEAL) == 0 ? 0 : -errno;
 }
 
 /* Maps it in leakwatch too. */

@@ -152,6 +152,26 @@ def assert_unprivileged(pid, tid, permitted, effective):
 
 
 @needs_root
+def test_a_process_cannot_shorten_what_leakwatch_reads(target, healthy_watch, monkeypatch):
+    """The end of the shared memory would be the end of leakwatch (SIGBUS)."""
+    monkeypatch.setattr(harness, "ENGINE", "record")
+    storm = target("storm", 1, "run")
+    watching = healthy_watch(storm.pid, "-i", "200ms")
+    with open(f"/proc/{storm.pid}/maps", encoding="utf-8") as maps:
+        ranges = [line.split()[0] for line in maps
+                  if "memfd:leakwatch" in line and line.split()[1][3] == "s"]
+    assert ranges
+    file = os.open(f"/proc/{storm.pid}/map_files/{ranges[0]}", os.O_RDWR)
+    try:
+        with pytest.raises(PermissionError):
+            os.ftruncate(file, 4096)
+    finally:
+        os.close(file)
+    watching.report()
+    watching.detach()
+
+
+@needs_root
 def test_privileges_are_dropped(engine, target, healthy_watch, tmp_path):
     """The thread that reads symbols has none; where the output may have to be opened again, one that is
     out of use until then."""

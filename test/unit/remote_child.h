@@ -36,8 +36,11 @@
 #include "leakwatch/trace/remote_call.h"
 
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
-#define REPETITIONS   200
+#define REPETITIONS   (one_by_one ? 40 : 160)
 #define NAP_NS        (3 * (long)LW_NS_PER_MS)
+
+/* Makes calls one by one, as where no signal can end the program that makes them at one go. */
+static bool one_by_one;
 
 /* What the test and its child share. */
 static struct board {
@@ -236,9 +239,6 @@ static void on_queued_signal(int signal, siginfo_t *info, void *context)
     board->queued++;
     board->handled++;
 }
-
-/* Makes calls one by one, as where no signal can end the program that makes them at one go. */
-static bool one_by_one;
 
 static inline void handle_signals(void)
 {

@@ -294,7 +294,7 @@ static void test_the_thread_finds_its_way_back(void **state)
     for (size_t i = 0; i < LENGTH(all); i++) {
         *fixture = (struct fixture){.random = 1};
         fixture_fork(fixture, &all[i].body, 1);
-        for (unsigned n = 0; n < 20; n++) {
+        for (unsigned n = 0; n < REPETITIONS / 10; n++) {
             pthread_t tracer;
             calls_before_the_end = n % 3;
             assert_int_equal(pthread_create(&tracer, NULL, borrow_and_end, fixture), 0);
