@@ -17,6 +17,8 @@ struct trend {
     double count, mean_x, mean_y, xx, xy;
 };
 
+/* Variance of the times, s^2, that a trend takes: of two that are a second apart. */
+#define MIN_SPREAD 0.25
 /* Of the history: as many as a plot can show. */
 #define MAX_POINTS 2048
 
@@ -84,15 +86,11 @@ static void add_rss(struct lw_report_builder *builder, struct lw_report *report)
                   (double)context->rss_bytes);
     if (!context->summary)
         builder->rss = trend;
-    if (trend.count < 2 || trend.xx <= 0)
+    /* Two points closer than a second together can make any slope of a few pages. */
+    if (trend.count < 2 || trend.xx < trend.count * MIN_SPREAD)
         return;
     report->has_rss_trend = true;
     double slope = trend.xy / trend.xx * 60;
-    /* two points a microsecond apart can make any slope: keep within what int64_t holds */
-    if (slope > 9.0e18)
-        slope = 9.0e18;
-    if (slope < -9.0e18)
-        slope = -9.0e18;
     report->rss_per_minute = (int64_t)(slope + (slope < 0 ? -0.5 : 0.5));
 }
 

@@ -81,10 +81,10 @@ static void picture_deinit(struct picture *picture)
 }
 
 static struct lw_report *build(struct lw_report_builder *builder, const struct picture *picture,
-                               unsigned seconds, uint64_t rss, bool summary)
+                               double seconds, uint64_t rss, bool summary)
 {
     struct lw_report_context context = {.pid = 1,
-                                        .elapsed_ns = seconds * LW_NS_PER_SECOND,
+                                        .elapsed_ns = (uint64_t)(seconds * LW_NS_PER_SECOND),
                                         .rss_bytes = rss,
                                         .number = 1,
                                         .summary = summary};
@@ -292,7 +292,7 @@ static void test_rss_trend(void **state)
     lw_report_builder_destroy(builder);
 }
 
-static void test_two_points_at_one_time_make_no_trend(void **state)
+static void test_two_points_close_together_make_no_trend(void **state)
 {
     struct lw_report_options options = {0};
     struct lw_report_builder *builder = lw_report_builder_create(&options, NULL, NULL);
@@ -300,9 +300,12 @@ static void test_two_points_at_one_time_make_no_trend(void **state)
 
     (void)state;
     lw_report_destroy(build(builder, &picture, 5, 1000, false));
-    struct lw_report *report = build(builder, &picture, 5, 9000, false);
+    struct lw_report *report = build(builder, &picture, 5.9, 9000, true);
     assert_false(report->has_rss_trend);
     assert_int_equal(report->rss_per_minute, 0);
+    lw_report_destroy(report);
+    report = build(builder, &picture, 6, 9000, true);
+    assert_true(report->has_rss_trend);
     lw_report_destroy(report);
     lw_report_builder_destroy(builder);
 }
@@ -463,7 +466,7 @@ int main(void)
         cmocka_unit_test(test_summary),
         cmocka_unit_test(test_summary_is_not_remembered),
         cmocka_unit_test(test_rss_trend),
-        cmocka_unit_test(test_two_points_at_one_time_make_no_trend),
+        cmocka_unit_test(test_two_points_close_together_make_no_trend),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_modules_of_the_frames),
         cmocka_unit_test(test_history),
