@@ -151,8 +151,6 @@ static int await_threads(struct record_engine *record)
     int left = leaving.unwinder && leaving.frames ? 1 : -ENOMEM;
     for (unsigned rounds = 0; left > 0 && (rounds < ROUNDS_MIN || lw_clock_now() < deadline);
          rounds++) {
-        if (rounds > 0)
-            nanosleep(&(struct timespec){.tv_nsec = (long)LW_NS_PER_MS}, NULL);
         left = lw_tracer_visit(record->tracer, visit_to_leave, &leaving, lw_clock_now() + SETTLE_NS,
                                &record->longest_pause_ns);
         record_return_search_deinit(&leaving.search);

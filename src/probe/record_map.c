@@ -139,6 +139,9 @@ static void note_landings(struct record_engine *record, struct lw_remote_call *c
             continue;
         (*item)->mapped = outcome(&list->items[index]) == 0;
         unmap_elsewhere(call, &list->items[index]);
+        if ((*item)->mapped && outcome(&list->items[index + 1]) != 0)
+            (*item)->mapped =
+                make(call, SYS_munmap, (uint64_t[6]){(*item)->address, RECORD_LANDING_SPAN}) != 0;
         index += 2;
     }
 }
@@ -193,6 +196,8 @@ static int open_file(struct record_engine *record, int fd)
     if (record->shared_fd >= 0) /* of a try that failed */
         close(record->shared_fd);
     record->shared_fd = open(path, O_RDWR | O_CLOEXEC);
+    if (record->shared_fd >= 0 && fcntl(record->shared_fd, F_GET_SEALS) != 0)
+        return -EBADF; /* the target has closed it meanwhile: another file has its number */
     if (record->shared_fd < 0 || ftruncate(record->shared_fd, sizeof(struct lw_agent_shared)) != 0)
         return -errno;
     /* Nobody must shorten what we are going to read. */
@@ -283,6 +288,8 @@ static int map_all(struct record_engine *record, struct lw_remote_call *call, st
     if (error == -ESRCH)
         return error;
     int made = run(call, list);
+    if (fd >= 0 && list->items[list->count - 1].result == -ECANCELED) /* behind an error */
+        make(call, SYS_close, (uint64_t[6]){(uint64_t)fd});
     error = error ? error : made;
     return error || !first ? error : map_here(record);
 }
@@ -303,15 +310,19 @@ int record_unmap(struct record_engine *record, struct lw_remote_call *call)
         return -ENOMEM;
     lw_vector_for_each (item, &record->landings)
         if ((*item)->mapped)
-            add(&list, SYS_munmap, (uint64_t[6]){(*item)->address, RECORD_LANDING_SPAN});
+            add(&list, SYS_munmap, (uint64_t[6]){(*item)->address, RECORD_LANDING_SPAN})->may_fail =
+                true;
     if (record->base)
-        add(&list, SYS_munmap, (uint64_t[6]){record->base, record->span});
+        add(&list, SYS_munmap, (uint64_t[6]){record->base, record->span})->may_fail = true;
     int error = run(call, &list);
-    if (!error) {
-        lw_vector_for_each (item, &record->landings)
-            (*item)->mapped = false;
+    for (size_t i = 0; !error && i < list.count; i++)
+        error = (int)list.items[i].result;
+    size_t index = 0;
+    lw_vector_for_each (item, &record->landings)
+        if ((*item)->mapped)
+            (*item)->mapped = list.items[index++].result != 0;
+    if (record->base && list.items[index].result == 0)
         record->base = 0;
-    }
     free(list.items);
     return error;
 }

@@ -44,7 +44,8 @@ struct lw_remote_call {
     uint64_t page;        /* mapped for stores that found no stack to go to; 0: none */
     uint64_t page_lowest; /* address of the stores on it */
 
-    int end_signal; /* what the program ends with; 0: none can be used */
+    int end_signal;        /* what the program ends with; 0: none can be used */
+    uint64_t last_request; /* of the program, that for the signal */
 };
 
 /* One transfer between our memory and the thread's. */

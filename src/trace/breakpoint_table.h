@@ -21,12 +21,6 @@ struct lw_guard {
     struct lw_trap_handler_pair *pairs; /* as they are there */
 };
 
-/* The program of remote calls (leakwatch/arch/remote_program.h), while a thread is borrowed. */
-struct lw_remote_program {
-    uint64_t place; /* 0: it is not there */
-    uint8_t original[LW_REMOTE_PROGRAM_SIZE];
-};
-
 struct lw_displacement {
     uint32_t module; /* 0: code that belongs to none */
     uint8_t original[LW_BREAKPOINT_WINDOW];
@@ -42,7 +36,6 @@ struct lw_breakpoint_table {
     struct lw_map rewinds;                    /* every pc in a copy -> its breakpoint */
     struct lw_padding_list paddings;
     struct lw_guard guard;
-    struct lw_remote_program program;
 };
 
 /* Where the handler lies that is in this padding. */
@@ -58,10 +51,11 @@ void lw_guard_drop(struct lw_breakpoint_table *table, const struct lw_breakpoint
 uint64_t lw_remote_program_lay(struct lw_breakpoint_table *table);
 /* Puts the padding's own bytes back, if the program is there. */
 void lw_remote_program_remove(struct lw_breakpoint_table *table);
-/* The same in a copy of the target's memory. 0 or a negative errno. */
+/* The same in a copy of the target's memory, which may have been made while it was there, and be
+ * seen only now. 0 or a negative errno. */
 int lw_remote_program_lift(const struct lw_breakpoint_table *table, struct lw_memory *memory);
-/* Where a leakwatch that was killed has left it; 0: nowhere. */
-uint64_t lw_remote_program_find(const struct lw_breakpoint_table *table);
+/* Where in this padding a leakwatch that was killed has left it; 0: nowhere. */
+uint64_t lw_remote_program_in(const struct lw_padding *padding, struct lw_memory *memory);
 
 /* A breakpoint that is in no list yet; NULL: out of memory. */
 struct lw_breakpoint *lw_breakpoint_allocate(uint64_t address, uint32_t module);

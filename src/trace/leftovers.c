@@ -25,8 +25,10 @@ struct call_search {
 static enum lw_visit_result visit_caller(void *context, const struct lw_visit *visit)
 {
     const struct call_search *search = context;
-    return visit->registers &&
-                   lw_remote_call_is_under_way(search->code, search->memory, visit->registers)
+    struct lw_registers asleep;
+    lw_registers_of_sleeper(&asleep, visit->pc, visit->sp);
+    return lw_remote_call_is_under_way(search->code, search->memory,
+                                       visit->registers ? visit->registers : &asleep)
                ? LW_VISIT_AGAIN
                : LW_VISIT_DONE;
 }
@@ -60,6 +62,14 @@ static struct lw_padding *find_handler(struct lw_breakpoint_table *table)
         if (is_handler(table, padding))
             return padding;
     return NULL;
+}
+
+static bool has_program(const struct lw_breakpoint_table *table)
+{
+    lw_vector_for_each (padding, &table->paddings.list)
+        if (lw_remote_program_in(padding, table->memory))
+            return true;
+    return false;
 }
 
 /* Is one planted there? Then its first byte is not the file's. */
@@ -128,8 +138,10 @@ static int adopt_pairs(struct lw_breakpoint_table *table, uint64_t end)
 /* The table knows then what the guard knows; it was found before, and may be gone by now. */
 static int adopt(struct lw_breakpoint_table *table)
 {
-    uint64_t program = lw_remote_program_find(table);
-    int error = program ? adopt_padding(table, program) : 0;
+    int error = 0;
+    lw_vector_for_each (each, &table->paddings.list)
+        if (!error && lw_remote_program_in(each, table->memory))
+            error = lw_padding_adopt(each, table->modules, table->memory);
     struct lw_padding *padding = find_handler(table);
     if (error || !padding)
         return error;
@@ -143,11 +155,26 @@ static int adopt(struct lw_breakpoint_table *table)
 
 struct removal {
     pid_t pid;
-    struct lw_memory *memory;
     struct lw_breakpoint_table *table;
     lw_error *error;
     int result;
 };
+
+/* The guardian, or the next leakwatch, may have been killed as well, and have left a program too.
+ */
+static int await_all_calls(struct lw_tracer *tracer, uint64_t *longest_ns)
+{
+    struct lw_breakpoint_table *table = tracer->breakpoints;
+    struct lw_remote_code code = table->guard.code;
+    const uint64_t deadline = lw_clock_now() + SETTLE_NS;
+    int error = lw_leftovers_await_calls(tracer, table->memory, &code, deadline, longest_ns);
+    lw_vector_for_each (padding, &table->paddings.list) {
+        code.program = lw_remote_program_in(padding, table->memory);
+        if (!error && code.program)
+            error = lw_leftovers_await_calls(tracer, table->memory, &code, deadline, longest_ns);
+    }
+    return error;
+}
 
 static void *run(void *argument)
 {
@@ -160,8 +187,7 @@ static void *run(void *argument)
     lw_tracer_init(&tracer, removal->pid, table);
     removal->error = lw_tracer_seize(&tracer);
     if (!removal->error) {
-        removal->result = lw_leftovers_await_calls(&tracer, removal->memory, &table->guard.code,
-                                                   lw_clock_now() + SETTLE_NS, &longest_ns);
+        removal->result = await_all_calls(&tracer, &longest_ns);
         if (!removal->result)
             removal->result = adopt(table);
         if (!removal->result)
@@ -177,15 +203,11 @@ static void *run(void *argument)
 lw_error *lw_leftovers_clear(pid_t pid, struct lw_memory *memory, struct lw_module_table *modules,
                              bool *found)
 {
-    struct removal removal = {
-        .pid = pid, .memory = memory, .table = lw_breakpoint_table_create(memory, modules)};
+    struct removal removal = {.pid = pid, .table = lw_breakpoint_table_create(memory, modules)};
     int result = removal.table ? lw_padding_discover(&removal.table->paddings, modules) : -ENOMEM;
-    uint64_t program = result ? 0 : lw_remote_program_find(removal.table);
-    *found = program || (!result && find_handler(removal.table));
+    *found = !result && (find_handler(removal.table) || has_program(removal.table));
     if (*found)
         result = lw_remote_code_find(&removal.table->guard.code, modules);
-    if (*found)
-        removal.table->guard.code.program = program;
     if (*found && !result) {
         lw_info("removing what a leakwatch that was killed has left in process %d", (int)pid);
         result = lw_tracer_run(run, &removal);

@@ -145,7 +145,7 @@ static int lay_way_back(struct lw_remote_call *call)
 /* The thread has its own registers again. */
 static void remove_way_back(struct lw_remote_call *call)
 {
-    if (call->under_frame)
+    if (call->under_frame && !call->is_gone) /* else it may be another program's stack */
         lw_borrowed_transfer(call, true, call->frame.address, call->under_frame, call->frame.size);
     free(call->under_frame);
     call->under_frame = NULL;

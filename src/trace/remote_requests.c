@@ -122,12 +122,13 @@ static void add_end(struct program *program, int signal)
                                     .flags = LW_REQUEST_IS_LAST};
 }
 
-/* It has run the last request. */
+/* It has made the last request: the same signal may come from elsewhere, behind any other. */
 static bool is_end(const struct lw_remote_call *call, const struct lw_stop *stop)
 {
     struct lw_registers registers;
     return stop->kind == LW_STOP_SIGNAL && stop->signal == call->end_signal &&
            lw_registers_read(call->tid, &registers) == 0 &&
+           lw_registers_program_request(&registers) == call->last_request &&
            lw_registers_pc(&registers) >= call->code.program + LW_REMOTE_PROGRAM_END &&
            lw_registers_pc(&registers) < call->code.program + LW_REMOTE_PROGRAM_SIZE;
 }
@@ -163,6 +164,8 @@ static int make_by_program(struct lw_remote_call *call, struct lw_remote_request
         .size = sizeof(program.data->zero) + (count + 2) * sizeof(struct lw_program_request),
     };
     program.address = (call->lowest - program.size) & ~15ull;
+    call->last_request = program.address + sizeof(program.data->zero) +
+                         (count + 1) * sizeof(struct lw_program_request);
     program.data = calloc(1, program.size);
     uint8_t *original = malloc(program.size);
     int error = program.data && original ? 0 : -ENOMEM;
@@ -177,7 +180,8 @@ static int make_by_program(struct lw_remote_call *call, struct lw_remote_request
         error = run_program(call, &program);
         for (size_t i = 0; !error && i < count; i++)
             requests[i].result = program.data->requests[1 + i].result;
-        lw_borrowed_transfer(call, true, program.address, original, program.size);
+        if (!call->is_gone) /* what is there now may be another program's */
+            lw_borrowed_transfer(call, true, program.address, original, program.size);
     }
     free(program.data);
     free(original);

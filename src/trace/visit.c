@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <time.h>
 
 #include "leakwatch/base/cleanup.h"
 #include "leakwatch/base/clock.h"
@@ -174,5 +175,8 @@ int lw_tracer_visit(struct lw_tracer *tracer, lw_visitor visitor, void *context,
         }
         error = await(&round, deadline);
     } while (!error && next_unvisited(tracer));
+    /* Who would be interrupted again at once would stop again before it has run. */
+    if (!error && round.again > 0)
+        nanosleep(&(struct timespec){.tv_nsec = (long)LW_NS_PER_MS}, NULL);
     return error ? error : round.again;
 }

@@ -53,9 +53,12 @@ static bool sleeps(const struct fixture *fixture)
 
 static void await_sleep(const struct fixture *fixture)
 {
-    for (int i = 0; i < 10000 && !sleeps(fixture); i++)
+    bool asleep = sleeps(fixture);
+    for (int i = 0; i < 10000 && !asleep; i++) {
         usleep(1000);
-    assert_true(sleeps(fixture));
+        asleep = sleeps(fixture);
+    }
+    assert_true(asleep);
 }
 
 static int set_up(void **state)

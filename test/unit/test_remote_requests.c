@@ -101,18 +101,40 @@ static void test_an_error_ends_it(void **state)
     fixture_kill(fixture);
 }
 
+struct flood {
+    pid_t child;
+    _Atomic bool over;
+};
+
+static void *send_signals(void *argument)
+{
+    struct flood *flood = argument;
+    while (!flood->over)
+        kill(flood->child, SIGURG);
+    return NULL;
+}
+
 /* Uncaught, it has no effect on the thread; it is not taken for the program's end. */
 static void test_the_same_signal_from_elsewhere(void **state)
 {
     struct fixture *fixture = *state;
+    pthread_t thread;
+    struct flood flood = {0};
     start(fixture, &kinds[2]);
+    flood.child = fixture->child;
+    assert_int_equal(pthread_create(&thread, NULL, send_signals, &flood), 0);
     for (int n = 0; n < REPETITIONS; n++) {
+        struct lw_remote_request requests[20];
+        for (size_t i = 0; i < LENGTH(requests); i++)
+            requests[i] = (struct lw_remote_request){.number = SYS_getpid};
         struct lw_remote_call *call = begin(fixture);
-        kill(fixture->child, SIGURG);
-        assert_int_equal(make(call, SYS_getpid, 0, 0, 0, 0), fixture->child);
-        kill(fixture->child, SIGURG);
+        assert_int_equal(lw_remote_call_make_all(call, requests, LENGTH(requests)), 0);
         end(call);
+        for (size_t i = 0; i < LENGTH(requests); i++)
+            assert_int_equal(requests[i].result, fixture->child);
     }
+    flood.over = true;
+    pthread_join(thread, NULL);
     assert_true(pump(fixture, 5000, &board->rounds, board->rounds + 5));
     expect_no_harm("SIGURG");
     fixture_kill(fixture);

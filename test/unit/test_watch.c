@@ -319,6 +319,8 @@ static void expect_end(enum lw_engine_end end, bool detached)
     assert_int_equal(result.outcome.end, end);
     assert_int_equal(result.detached, detached);
     assert_non_null(result.snapshot);
+    assert_int_equal(result.exe != NULL, end == LW_ENGINE_EXEC);
+    free(result.exe);
     lw_snapshot_destroy(result.snapshot);
     lw_watch_destroy(watch);
 }

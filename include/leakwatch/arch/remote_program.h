@@ -24,15 +24,18 @@ struct lw_program_request {
 };
 
 /*
- * Code that runs in the target, at any address and with any stack: it makes the calls of an array
- * of requests, whose address it is given by lw_registers_set_program, and then returns to where the
- * stack pointer points. LW_REMOTE_PROGRAM_END is the offset of the instruction behind the system
- * call.
+ * Code that runs in the target, at any address: it makes the calls of an array of requests, whose
+ * address it is given by lw_registers_set_program, and then returns to where the stack pointer
+ * pointed at that moment. Until then the stack pointer is below the requests, so that the frame of
+ * a signal handler does not overwrite them. LW_REMOTE_PROGRAM_END is the offset of the instruction
+ * behind the system call.
  */
 #define LW_REMOTE_PROGRAM_SIZE 112u
 #define LW_REMOTE_PROGRAM_END  43u
 extern const uint8_t lw_remote_program_code[LW_REMOTE_PROGRAM_SIZE];
 
 void lw_registers_set_program(struct lw_registers *registers, uint64_t program, uint64_t requests);
+/* Address of the request that a thread is at that stands in the program. */
+uint64_t lw_registers_program_request(const struct lw_registers *registers);
 
 #endif

@@ -30,9 +30,9 @@ bool lw_visit_slept_on(const struct lw_visit *visit);
 /*
  * One round: every thread that is attached, and those that come meanwhile. Threads run on as soon
  * as they were visited; hits of breakpoints and all other stops are dealt with. Returns the number
- * of threads that need another round; -ESRCH: the target has ended or become another program;
- * -ETIMEDOUT: at the deadline some thread had not stopped. *longest_ns is raised to the longest
- * for which one was stopped.
+ * of threads that need another round, once they had a millisecond to run; -ESRCH: the target has
+ * ended or become another program; -ETIMEDOUT: at the deadline some thread had not stopped.
+ * *longest_ns is raised to the longest for which one was stopped.
  */
 int lw_tracer_visit(struct lw_tracer *tracer, lw_visitor visitor, void *context, uint64_t deadline,
                     uint64_t *longest_ns);

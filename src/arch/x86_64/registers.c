@@ -182,9 +182,16 @@ void lw_registers_set_program(struct lw_registers *registers, uint64_t program, 
 {
     struct user_regs_struct *r = &registers->native;
     r->rbx = requests;
+    r->rbp = r->rsp;
+    r->rsp = requests & ~15ull;
     r->rip = program;
     r->orig_rax = UINT64_MAX;
     r->eflags &= ~TRAP_FLAG;
+}
+
+uint64_t lw_registers_program_request(const struct lw_registers *registers)
+{
+    return registers->native.rbx;
 }
 
 int64_t lw_registers_call_result(const struct lw_registers *registers)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The program of leakwatch/arch/remote_program.h, as bytes of our own read-only data. rbx: the
- * request. */
+ * request; rbp: the stack pointer to return with. */
 
 /* struct lw_program_request */
 #define NUMBER          (%rbx)
@@ -56,6 +56,7 @@ lw_remote_program_code:
     jz      .Lfailed
     jmp     lw_remote_program_code
 .Ldone:
+    mov     %rbp, %rsp
     ret
     .if .Lend - lw_remote_program_code != PROGRAM_END
     .error "the header has another offset"
