@@ -39,76 +39,58 @@ ENTER(free_recorded, "rcx", "r9", "r8");
  * whether the agent is on: where it is off, nothing is found, or the countdown ends, and then it is
  * asked.
  */
-#define AGENT_STRING(x)  #x
-#define AGENT_NUMBER(x)  AGENT_STRING(x)
 #define COUNTDOWN_OFFSET 0x50
 #define FILTER_OFFSET    0x400
 _Static_assert(offsetof(struct lw_agent_thread, countdown) == COUNTDOWN_OFFSET, "see below");
 _Static_assert(offsetof(struct lw_agent_private, filter) == FILTER_OFFSET, "see below");
 _Static_assert(LW_AGENT_RECENT == 1 << 6 && LW_AGENT_FILTER == 1 << 16, "see below");
 
-__asm__(
-    ".section .text.hot,\"ax\"\n"
-    ".balign 16\n"
-    "enter_malloc_sampled:\n"
-    "    mov %fs:0, %rax\n"
-    "    imul $" AGENT_NUMBER(
-        AGENT_SMALL_HASH) ", %rax, %rcx\n"
-                          "    lea agent_private(%rip), %rdx\n"
-                          "    shr $58, %rcx\n"
-                          "    shl $4, %rcx\n"
-                          "    cmp %rax, (%rdx,%rcx)\n"
-                          "    jne 1f\n"
-                          "    mov 8(%rdx,%rcx), %rcx\n"
-                          "    sub %rdi, " AGENT_NUMBER(
-                              COUNTDOWN_OFFSET) "(%rcx)\n"
-                                                "    js 2f\n"
-                                                "    jmp *(%r11)\n"
-                                                "1:  mov %rsp, %rsi\n"
-                                                "    mov %rbp, %rdx\n"
-                                                "    mov %r11, %rcx\n"
-                                                "    jmp malloc_unknown\n"
-                                                "2:  mov %rsp, %rsi\n"
-                                                "    mov %rbp, %rdx\n"
-                                                "    mov %r11, %rcx\n"
-                                                "    jmp malloc_at_sample\n"
-                                                "    .balign 16\n"
-                                                "enter_free_sampled:\n"
-                                                "    mov %rdi, %rax\n"
-                                                "    shr $3, %rax\n"
-                                                "    imul $" AGENT_NUMBER(
-                                                    AGENT_SMALL_HASH) ", %rax, %rax\n"
-                                                                      "    lea " AGENT_NUMBER(
-                                                                          FILTER_OFFSET) "+agent_"
-                                                                                         "private(%"
-                                                                                         "rip), "
-                                                                                         "%r10\n"
-                                                                                         "    shr "
-                                                                                         "$32, "
-                                                                                         "%rax\n"
-                                                                                         "    "
-                                                                                         "movzwl "
-                                                                                         "%ax, "
-                                                                                         "%eax\n"
-                                                                                         "    cmpb "
-                                                                                         "$0, "
-                                                                                         "(%r10,%"
-                                                                                         "rax)\n"
-                                                                                         "    jne "
-                                                                                         "1f\n"
-                                                                                         "    jmp "
-                                                                                         "*(%r11)\n"
-                                                                                         "1:  mov "
-                                                                                         "%rsp, "
-                                                                                         "%rcx\n"
-                                                                                         "    mov "
-                                                                                         "%r11, "
-                                                                                         "%r8\n"
-                                                                                         "    jmp "
-                                                                                         "free_"
-                                                                                         "maybe_"
-                                                                                         "sampled\n"
-                                                                                         ".text\n");
+#define STRING(x)        #x
+#define SET(name, value) ".set " #name ", " STRING(value) "\n"
+
+__asm__(SET(page_hash, AGENT_PAGE_HASH)   /* */
+        SET(small_hash, AGENT_SMALL_HASH) /* */
+        SET(countdown, COUNTDOWN_OFFSET)  /* */
+        SET(filter, FILTER_OFFSET)        /* */
+        ".section .text.hot,\"ax\"\n"
+        ".balign 16\n"
+        "enter_malloc_sampled:\n"
+        "    mov %fs:0, %rax\n"
+        "    lea agent_private(%rip), %rdx\n"
+        "    mov %rax, %rcx\n"
+        "    shr $12, %rcx\n"
+        "    imul $page_hash, %ecx, %ecx\n"
+        "    shr $26, %ecx\n"
+        "    shl $4, %ecx\n"
+        "    cmp %rax, (%rdx,%rcx)\n"
+        "    jne 1f\n"
+        "    mov 8(%rdx,%rcx), %rcx\n"
+        "    sub %rdi, countdown(%rcx)\n"
+        "    js 2f\n"
+        "    jmp *(%r11)\n"
+        "1:  mov %rsp, %rsi\n"
+        "    mov %rbp, %rdx\n"
+        "    mov %r11, %rcx\n"
+        "    jmp malloc_unknown\n"
+        "2:  mov %rsp, %rsi\n"
+        "    mov %rbp, %rdx\n"
+        "    mov %r11, %rcx\n"
+        "    jmp malloc_at_sample\n"
+        ".balign 16\n"
+        "enter_free_sampled:\n"
+        "    mov %rdi, %rax\n"
+        "    shr $3, %rax\n"
+        "    imul $small_hash, %rax, %rax\n"
+        "    lea filter+agent_private(%rip), %r10\n"
+        "    shr $32, %rax\n"
+        "    movzwl %ax, %eax\n"
+        "    cmpb $0, (%r10,%rax)\n"
+        "    jne 1f\n"
+        "    jmp *(%r11)\n"
+        "1:  mov %rsp, %rcx\n"
+        "    mov %r11, %r8\n"
+        "    jmp free_maybe_sampled\n"
+        ".text\n");
 
 /*
  * An operator new that throws must find no frame of the agent's on the stack, for which there is no

@@ -105,13 +105,13 @@ void *malloc_unknown(uint64_t size, const uint64_t *sp, uint64_t fp, site_t site
     if (control->mode == LW_AGENT_OFF)
         return ((function_1)site->gate)(size);
     uint64_t pointer = thread_pointer();
-    uint32_t hash = (uint32_t)(pointer * AGENT_SMALL_HASH >> 58);
+    const uint32_t place = recent_place(pointer);
     struct lw_agent_thread *thread = this_thread();
     if (thread) {
         /* Only this thread looks for this pointer; the order is that of reading. */
-        __atomic_store_n(&agent_private.recent[hash].pointer, 0, __ATOMIC_RELEASE);
-        __atomic_store_n(&agent_private.recent[hash].thread, thread, __ATOMIC_RELEASE);
-        __atomic_store_n(&agent_private.recent[hash].pointer, pointer, __ATOMIC_RELEASE);
+        __atomic_store_n(&agent_private.recent[place].pointer, 0, __ATOMIC_RELEASE);
+        __atomic_store_n(&agent_private.recent[place].thread, thread, __ATOMIC_RELEASE);
+        __atomic_store_n(&agent_private.recent[place].pointer, pointer, __ATOMIC_RELEASE);
     }
     return malloc_chosen(size, sp, fp, site, false);
 }

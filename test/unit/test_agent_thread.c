@@ -223,6 +223,25 @@ static void test_no_clock_no_heartbeat(void **state)
     assert_int_equal(agent_control.mode, LW_AGENT_EXACT);
 }
 
+/* Threads that run side by side must not push each other out of the places that the sampled malloc
+ * looks into: their stacks are a fixed distance apart. */
+static void test_neighbours_have_places_of_their_own(void **state)
+{
+    (void)state;
+    static const uint64_t distances[] = {0x801000, 0x21000, 0x101000, 0x401000, 0x9000};
+    for (unsigned i = 0; i < sizeof(distances) / sizeof(distances[0]); i++) {
+        for (uint64_t first = 0x7f1234567000; first < 0x7f1235567000; first += 0x1000) {
+            uint64_t taken = 0;
+            for (uint64_t n = 0; n < 4; n++) {
+                const uint64_t bit = 1ull << recent_place(first + 0x6c0 + n * distances[i]);
+                if (taken & bit)
+                    fail_msg("%#lx apart, from %#lx", distances[i], first);
+                taken |= bit;
+            }
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -235,6 +254,7 @@ int main(void)
         thread_test(test_threads_at_once),
         thread_test(test_heartbeat),
         thread_test(test_no_clock_no_heartbeat),
+        cmocka_unit_test(test_neighbours_have_places_of_their_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
