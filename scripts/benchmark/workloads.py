@@ -293,7 +293,8 @@ class Pause(Workload):
     title = "how long the attach stops the program, the median of rounds"
     note = "waiting: threads that sleep; busy: threads that allocate all the time"
     rounds = 5
-    columns = {"8 waiting threads us": "idle", "8 busy threads us": "run"}
+    threads = 8
+    columns = {f"{threads} waiting threads us": "idle", f"{threads} busy threads us": "run"}
 
     def refuses(self, way):
         return None if isinstance(way, ways.Leakwatch) else ""
@@ -301,7 +302,7 @@ class Pause(Workload):
     def measure(self, way):
         figures = {}
         for column, state in self.columns.items():
-            argv = [os.path.join(TARGETS, "storm"), "8", state]
+            argv = [os.path.join(TARGETS, "storm"), str(self.threads), state]
             with watched(way, argv, self.directory) as run:
                 run.ready(run.target.ask(None)["ready"])
                 figures[column] = way.attached["pause_us"]

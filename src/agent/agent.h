@@ -51,14 +51,12 @@ INLINE uint32_t add_shared(uint32_t *counter, uint32_t value)
 #define GOLDEN LW_AGENT_GOLDEN
 /* A multiplier that fits into an instruction: the golden ratio's bits again, 31 of them. */
 #define AGENT_SMALL_HASH 0x4f1bbcdd
-/* For page numbers, of which the low 32 bits count: the stacks of threads are a few pages more than
- * a power of two apart. */
-#define AGENT_PAGE_HASH 0x9e3779b9
 
-/* A thread's place among the recent ones; enter_malloc_sampled (entries.c) computes the same. */
+/* A thread's place among the recent ones; enter_malloc_sampled (entries.c) computes the same. Bits
+ * that the product of a stack's size reaches: the stacks of threads are a fixed distance apart. */
 INLINE uint32_t recent_place(uint64_t pointer)
 {
-    return (uint32_t)(pointer >> 12) * AGENT_PAGE_HASH >> 26;
+    return pointer * AGENT_SMALL_HASH >> 40 & (LW_AGENT_RECENT - 1);
 }
 
 INLINE uint64_t mix(uint64_t x)

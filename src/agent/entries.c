@@ -48,20 +48,17 @@ _Static_assert(LW_AGENT_RECENT == 1 << 6 && LW_AGENT_FILTER == 1 << 16, "see bel
 #define STRING(x)        #x
 #define SET(name, value) ".set " #name ", " STRING(value) "\n"
 
-__asm__(SET(page_hash, AGENT_PAGE_HASH)   /* */
-        SET(small_hash, AGENT_SMALL_HASH) /* */
+__asm__(SET(small_hash, AGENT_SMALL_HASH) /* */
         SET(countdown, COUNTDOWN_OFFSET)  /* */
         SET(filter, FILTER_OFFSET)        /* */
         ".section .text.hot,\"ax\"\n"
         ".balign 16\n"
         "enter_malloc_sampled:\n"
         "    mov %fs:0, %rax\n"
+        "    imul $small_hash, %rax, %rcx\n"
         "    lea agent_private(%rip), %rdx\n"
-        "    mov %rax, %rcx\n"
-        "    shr $12, %rcx\n"
-        "    imul $page_hash, %ecx, %ecx\n"
-        "    shr $26, %ecx\n"
-        "    shl $4, %ecx\n"
+        "    shr $36, %rcx\n"
+        "    and $0x3f0, %ecx\n"
         "    cmp %rax, (%rdx,%rcx)\n"
         "    jne 1f\n"
         "    mov 8(%rdx,%rcx), %rcx\n"

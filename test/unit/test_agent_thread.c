@@ -232,7 +232,7 @@ static void test_neighbours_have_places_of_their_own(void **state)
     for (unsigned i = 0; i < sizeof(distances) / sizeof(distances[0]); i++) {
         for (uint64_t first = 0x7f1234567000; first < 0x7f1235567000; first += 0x1000) {
             uint64_t taken = 0;
-            for (uint64_t n = 0; n < 4; n++) {
+            for (uint64_t n = 0; n < 8; n++) {
                 const uint64_t bit = 1ull << recent_place(first + 0x6c0 + n * distances[i]);
                 if (taken & bit)
                     fail_msg("%#lx apart, from %#lx", distances[i], first);
