@@ -91,8 +91,9 @@ while True:
 """
 
 
-def test_out_of_memory(target, started):
-    """The kernel kills leakwatch for want of memory in its control group, then who took it all."""
+def test_out_of_memory(target, watch, started):
+    """The kernel kills leakwatch for want of memory in its control group, then who took it all, and
+    perhaps the guardian, which is in it too."""
     group = ControlGroup("memory.max", "memory.limit_in_bytes")
     started.append(group)
     group.set(96 << 20)
@@ -108,7 +109,7 @@ def test_out_of_memory(target, started):
     assert hog.wait() == -signal.SIGKILL
     assert victim.wait() == -signal.SIGKILL
     assert_working(storm)
-    await_health(health)
+    assert_can_be_watched(storm.pid, watch, health)
 
 
 @pytest.mark.parametrize("vanishes", ["terminal", "leader"])
