@@ -55,15 +55,10 @@ static struct lw_remote_request *add_advice(struct list *list, uint64_t address,
     return add(list, SYS_madvise, (uint64_t[6]){address, size, (uint64_t)advice});
 }
 
-static bool is_error(int64_t result)
-{
-    return result < 0 && result >= -4095;
-}
-
 /* 0; -EEXIST: there is something at the address; or another negative errno. */
 static int outcome(const struct lw_remote_request *request)
 {
-    if (is_error(request->result))
+    if (lw_remote_result_is_error(request->result))
         return request->may_fail ? 0 : (int)request->result;
     bool is_elsewhere = request->is_fixed && request->result != (int64_t)request->arguments[0];
     return is_elsewhere ? -EEXIST : 0;
@@ -125,7 +120,7 @@ static void add_landings(struct record_engine *record, struct list *list)
 /* Kernels before 4.17 take MAP_FIXED_NOREPLACE for a hint: what they have mapped elsewhere. */
 static void unmap_elsewhere(struct lw_remote_call *call, const struct lw_remote_request *request)
 {
-    if (outcome(request) == -EEXIST && !is_error(request->result))
+    if (outcome(request) == -EEXIST && !lw_remote_result_is_error(request->result))
         make(call, SYS_munmap, (uint64_t[6]){(uint64_t)request->result, request->arguments[1]});
 }
 

@@ -197,9 +197,7 @@ static lw_error *await_forks(struct lw_tracer *tracer)
         if (stop.kind == LW_STOP_NONE)
             continue;
         error = settle(tracer, &stop);
-        const uint64_t pause = lw_clock_now() - tracer->idle_ns;
-        if (pause > tracer->attach_pause_ns)
-            tracer->attach_pause_ns = pause;
+        lw_threads_note_pause(tracer, &tracer->attach_pause_ns);
     }
     return error;
 }

@@ -151,14 +151,6 @@ static bool is_ours(const struct lw_tracer *tracer, const struct lw_stop *stop)
     return true;
 }
 
-/* It has stopped in vain, and goes on as after any interrupt. */
-static void refuse(const struct lw_tracer *tracer, const struct lw_stop *stop)
-{
-    struct lw_thread *thread = lw_tracer_thread(tracer, stop->tid);
-    thread->dispatches = true;
-    thread->interrupted = true;
-}
-
 /* Can any thread be borrowed, sooner or later? 0; -EPERM: all filter their system calls; -ESRCH:
  * there are none but those of processes that only share the target's memory. */
 static int may_borrow(const struct lw_tracer *tracer)
@@ -196,7 +188,7 @@ int lw_threads_borrow(struct lw_tracer *tracer, struct lw_stop *stop, uint64_t *
         if (is_ours(tracer, stop)) {
             if (!dispatches_calls(stop->tid))
                 return 0;
-            refuse(tracer, stop);
+            lw_tracer_thread(tracer, stop->tid)->dispatches = true; /* it has stopped in vain */
         }
         int error = lw_threads_settle(tracer, stop);
         if (error)

@@ -78,9 +78,7 @@ static void settle_all(struct lw_tracer *tracer, uint64_t *longest_ns)
         }
         if (stop.kind != LW_STOP_NONE) {
             settle(tracer, &stop);
-            const uint64_t pause = lw_clock_now() - tracer->idle_ns;
-            if (pause > *longest_ns)
-                *longest_ns = pause;
+            lw_threads_note_pause(tracer, longest_ns);
         }
         if (lw_clock_now() >= warn_at) {
             lw_threads_warn_of_stuck(tracer);

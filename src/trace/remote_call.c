@@ -312,7 +312,7 @@ static int map_page(struct lw_remote_call *call)
     int error = lw_remote_call_make(call, SYS_mmap, arguments, &result);
     if (error)
         return error;
-    if (result < 0 && result >= -4095)
+    if (lw_remote_result_is_error(result))
         return (int)result;
     call->page = (uint64_t)result;
     call->page_lowest = call->page + LW_PAGE_SIZE;

@@ -13,11 +13,6 @@
 
 #define SIGNAL_BIT(number) (1ull << ((number)-1))
 
-static bool is_error(int64_t result)
-{
-    return result < 0 && result >= -4095;
-}
-
 /* ---- One by one ---- */
 
 static bool is_system_call(const struct lw_remote_call *call, const struct lw_stop *stop)
@@ -64,7 +59,7 @@ static int make_one_by_one(struct lw_remote_call *call, struct lw_remote_request
             return error;
         if (request->may_fail)
             continue;
-        if (is_error(request->result) ||
+        if (lw_remote_result_is_error(request->result) ||
             (request->is_fixed && request->result != (int64_t)arguments[0]))
             break;
     }

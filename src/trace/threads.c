@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "leakwatch/base/clock.h"
 #include "leakwatch/base/log.h"
 #include "leakwatch/target/process.h"
 
@@ -146,6 +147,13 @@ void lw_threads_restart_call(const struct lw_thread *thread)
         (status.signals_pending & status.signals_caught & ~status.signals_blocked))
         return;
     lw_registers_write(thread->tid, &registers);
+}
+
+void lw_threads_note_pause(const struct lw_tracer *tracer, uint64_t *longest_ns)
+{
+    const uint64_t pause = lw_clock_now() - tracer->idle_ns;
+    if (pause > *longest_ns)
+        *longest_ns = pause;
 }
 
 void lw_threads_expect_child(struct lw_tracer *tracer, const struct lw_thread *creator)

@@ -83,6 +83,9 @@ struct lw_thread *lw_threads_at_stop(struct lw_tracer *tracer, const struct lw_s
 /* Interrupts the threads that are not asleep in a system call, nor stopped: marks them
  * `interrupted`, and returns how many. */
 size_t lw_threads_interrupt_running(struct lw_tracer *tracer);
+/* The stop that was dealt with just now: raises *longest_ns to how long the thread may have stood.
+ */
+void lw_threads_note_pause(const struct lw_tracer *tracer, uint64_t *longest_ns);
 /* The threads whose stops are still to come: interrupted or newborn. */
 size_t lw_threads_count_awaited(const struct lw_tracer *tracer);
 /* Tells that they do not stop. */

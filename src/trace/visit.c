@@ -122,9 +122,8 @@ static enum lw_trace_outcome settle(struct round *round, const struct lw_stop *s
     } else {
         outcome = lw_tracer_dispatch(tracer, stop);
     }
-    uint64_t pause = lw_clock_now() - tracer->idle_ns;
-    if (awaited && pause > *round->longest_ns)
-        *round->longest_ns = pause;
+    if (awaited)
+        lw_threads_note_pause(tracer, round->longest_ns);
     return outcome;
 }
 

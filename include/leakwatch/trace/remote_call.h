@@ -61,6 +61,12 @@ struct lw_remote_request {
     int64_t result; /* a negative errno of the target's on failure; -ECANCELED: it was not made */
 };
 
+/* As the kernel returns them. */
+static inline bool lw_remote_result_is_error(int64_t result)
+{
+    return result < 0 && result >= -4095;
+}
+
 /* Makes system calls, one after the other: 0 and the results, or an error as above. */
 int lw_remote_call_make_all(struct lw_remote_call *call, struct lw_remote_request *requests,
                             size_t count);
