@@ -2,7 +2,6 @@
 /* The rate of sampling, and --sample=auto, which keeps the overhead within what was asked for. */
 #include <math.h>
 
-#include "leakwatch/arch/cycles.h"
 #include "leakwatch/base/clock.h"
 #include "leakwatch/target/process.h"
 #include "record.h"

@@ -50,7 +50,5 @@ int lw_gate_build(const uint8_t *bytes, size_t size, uint64_t address, uint64_t 
 
 /* The jump from `from` to `to`; 0 or -ERANGE (more than 2 GiB apart). */
 int lw_jump_encode(uint64_t from, uint64_t to, uint8_t jump[LW_JUMP_SIZE]);
-/* Where such a jump leads; false when the bytes are none. */
-bool lw_jump_decode(const uint8_t jump[LW_JUMP_SIZE], uint64_t from, uint64_t *to);
 
 #endif

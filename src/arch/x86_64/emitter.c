@@ -39,16 +39,6 @@ int lw_jump_encode(uint64_t from, uint64_t to, uint8_t jump[LW_JUMP_SIZE])
     return 0;
 }
 
-bool lw_jump_decode(const uint8_t jump[LW_JUMP_SIZE], uint64_t from, uint64_t *to)
-{
-    int32_t distance;
-    if (jump[0] != 0xe9)
-        return false;
-    memcpy(&distance, jump + 1, sizeof(distance));
-    *to = from + LW_JUMP_SIZE + (uint64_t)(int64_t)distance;
-    return true;
-}
-
 /* jmp rel32 where the target is near, else jmp *0(%rip) with the address behind it. */
 static void emit_jump(struct lw_emitter *emitter, uint64_t target)
 {
