@@ -340,6 +340,18 @@ static inline void fixture_detach(struct fixture *fixture)
     lw_process_memory_deinit(&fixture->memory);
 }
 
+/* Runs a tracer's life on a thread of its own: its end is that of a tracer that was killed. A body
+ * returns NULL, or what has failed. */
+static inline void run_in_thread(struct fixture *fixture, void *(*body)(void *))
+{
+    pthread_t thread;
+    void *fault;
+    assert_int_equal(pthread_create(&thread, NULL, body, fixture), 0);
+    pthread_join(thread, &fault);
+    if (fault)
+        fail_msg("%s", (const char *)fault);
+}
+
 /* Handles stops for so long, or until *counter (may be NULL) has reached the goal. */
 static inline bool pump(struct fixture *fixture, unsigned ms, _Atomic unsigned *counter,
                         unsigned goal)

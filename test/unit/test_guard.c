@@ -94,16 +94,6 @@ static void *plant_and_leave(void *argument)
     return lw_tracer_leave(&fixture->tracer, &left) == 0 ? NULL : "leave";
 }
 
-static void run(struct fixture *fixture, void *(*body)(void *))
-{
-    pthread_t thread;
-    void *fault;
-    assert_int_equal(pthread_create(&thread, NULL, body, fixture), 0);
-    pthread_join(thread, &fault);
-    if (fault)
-        fail_msg("%s", (const char *)fault);
-}
-
 static struct lw_task_status begin_child(struct fixture *fixture, void (*body)(void))
 {
     struct lw_task_status status;
@@ -140,7 +130,7 @@ static void survive(struct fixture *fixture, void (*body)(void))
     struct lw_task_status before = begin_child(fixture, body);
     struct lw_memory *memory = &fixture->memory.memory;
     bool found = false;
-    run(fixture, plant_and_end);
+    run_in_thread(fixture, plant_and_end);
     assert_true(await_rounds(20));
     expect_no_harm("without a tracer");
     for (unsigned i = 0; i < FUNCTIONS; i++)
@@ -169,7 +159,7 @@ static void test_nothing_stays_after_a_proper_end(void **state)
     struct fixture *fixture = *state;
     for (int i = 0; i < 10; i++) {
         struct lw_task_status before = begin_child(fixture, fork_child_that_calls);
-        run(fixture, plant_and_leave);
+        run_in_thread(fixture, plant_and_leave);
         expect_as_before(fixture, &before);
         end_child(fixture);
     }

@@ -90,17 +90,6 @@ static void *lift_and_end(void *argument)
     return error ? "remove" : NULL;
 }
 
-static void run(struct fixture *fixture, void *(*body)(void *))
-{
-    pthread_t thread;
-    void *fault;
-    assert_int_equal(pthread_create(&thread, NULL, body, fixture), 0);
-    pthread_join(thread, &fault);
-    if (fault)
-        fail_msg("%s", (const char *)fault);
-    fixture_detach(fixture);
-}
-
 static void expect_signals(struct fixture *fixture, const struct lw_task_status *expected)
 {
     struct lw_task_status now;
@@ -144,7 +133,8 @@ static void test_hits_go_on_and_others_go_where_they_went(void **state)
         flags = ways[i].flags;
         struct lw_task_status before = begin_child(fixture);
         assert_int_equal(board->word, 1);
-        run(fixture, plant_and_end);
+        run_in_thread(fixture, plant_and_end);
+        fixture_detach(fixture);
         assert_true(await(&board->rounds, board->rounds + 100));
         assert_int_equal(board->word, 2);
         for (unsigned n = 1; action != SIG_DFL && n <= 20; n++) {
@@ -152,7 +142,8 @@ static void test_hits_go_on_and_others_go_where_they_went(void **state)
             assert_true(action == SIG_IGN || await(&board->handled, n));
             assert_true(await(&board->rounds, board->rounds + 2));
         }
-        run(fixture, lift_and_end);
+        run_in_thread(fixture, lift_and_end);
+        fixture_detach(fixture);
         assert_true(await(&board->rounds, board->rounds + 2));
         assert_int_equal(board->word, 1);
         expect_signals(fixture, &before);
@@ -167,7 +158,8 @@ static void test_what_would_end_the_process_does(void **state)
     action = SIG_DFL;
     flags = 0;
     begin_child(fixture);
-    run(fixture, plant_and_end);
+    run_in_thread(fixture, plant_and_end);
+    fixture_detach(fixture);
     assert_true(await(&board->rounds, board->rounds + 10));
     kill(fixture->child, SIGTRAP);
     end_child(fixture, SIGTRAP);
