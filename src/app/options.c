@@ -368,6 +368,15 @@ static void set_max_memory(struct lw_options *options, const struct argp_state *
         usage_error(state, "--max-memory '%s' is less than 1M", text);
 }
 
+/* All have been read. */
+static void finish(struct lw_options *options, const struct argp_state *state)
+{
+    check(options, state);
+    assign_outputs(options, state);
+    if (options->max_overhead == 0) /* not given */
+        options->max_overhead = DEFAULT_OVERHEAD;
+}
+
 static error_t parse_option(int key, char *text, struct argp_state *state)
 {
     struct lw_options *options = state->input;
@@ -443,10 +452,7 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
         set_argument(options, state, text);
         break;
     case ARGP_KEY_END:
-        check(options, state);
-        assign_outputs(options, state);
-        if (options->max_overhead == 0) /* not given */
-            options->max_overhead = DEFAULT_OVERHEAD;
+        finish(options, state);
         break;
     default:
         return ARGP_ERR_UNKNOWN;
