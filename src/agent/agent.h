@@ -49,14 +49,14 @@ INLINE uint32_t add_shared(uint32_t *counter, uint32_t value)
 }
 
 #define GOLDEN LW_AGENT_GOLDEN
-/* A multiplier that fits into an instruction: the golden ratio's bits again, 31 of them. */
-#define AGENT_SMALL_HASH 0x4f1bbcdd
+/* 2^32 / the golden ratio, rounded to a prime (Knuth, The Art of Computer Programming, 6.4): the
+ * highest of the product's 32 bits are the hash. */
+#define AGENT_SMALL_HASH 0x9e3779b1
 
-/* A thread's place among the recent ones; enter_malloc_sampled (entries.c) computes the same. Bits
- * that the product of a stack's size reaches: the stacks of threads are a fixed distance apart. */
+/* A thread's place among the recent ones; enter_malloc_sampled (entries.c) computes the same. */
 INLINE uint32_t recent_place(uint64_t pointer)
 {
-    return pointer * AGENT_SMALL_HASH >> 40 & (LW_AGENT_RECENT - 1);
+    return (uint32_t)pointer * AGENT_SMALL_HASH >> 26;
 }
 
 INLINE uint64_t mix(uint64_t x)

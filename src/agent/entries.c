@@ -39,29 +39,32 @@ ENTER(free_recorded, "rcx", "r9", "r8");
  * whether the agent is on: where it is off, nothing is found, or the countdown ends, and then it is
  * asked.
  */
-#define COUNTDOWN_OFFSET 0x50
-#define FILTER_OFFSET    0x400
+#define COUNTDOWN_OFFSET     0x50
+#define RECENT_THREAD_OFFSET 0x200
+#define FILTER_OFFSET        0x400
 _Static_assert(offsetof(struct lw_agent_thread, countdown) == COUNTDOWN_OFFSET, "see below");
+_Static_assert(offsetof(struct lw_agent_private, recent_pointer) == 0, "see below");
+_Static_assert(offsetof(struct lw_agent_private, recent_thread) == RECENT_THREAD_OFFSET, "below");
 _Static_assert(offsetof(struct lw_agent_private, filter) == FILTER_OFFSET, "see below");
 _Static_assert(LW_AGENT_RECENT == 1 << 6 && LW_AGENT_FILTER == 1 << 16, "see below");
 
 #define STRING(x)        #x
 #define SET(name, value) ".set " #name ", " STRING(value) "\n"
 
-__asm__(SET(small_hash, AGENT_SMALL_HASH) /* */
-        SET(countdown, COUNTDOWN_OFFSET)  /* */
-        SET(filter, FILTER_OFFSET)        /* */
+__asm__(SET(small_hash, AGENT_SMALL_HASH)        /* */
+        SET(countdown, COUNTDOWN_OFFSET)         /* */
+        SET(recent_thread, RECENT_THREAD_OFFSET) /* */
+        SET(filter, FILTER_OFFSET)               /* */
         ".section .text.hot,\"ax\"\n"
-        ".balign 16\n"
+        ".balign 64\n"
         "enter_malloc_sampled:\n"
         "    mov %fs:0, %rax\n"
-        "    imul $small_hash, %rax, %rcx\n"
+        "    imul $small_hash, %eax, %ecx\n"
         "    lea agent_private(%rip), %rdx\n"
-        "    shr $36, %rcx\n"
-        "    and $0x3f0, %ecx\n"
-        "    cmp %rax, (%rdx,%rcx)\n"
+        "    shr $26, %ecx\n"
+        "    cmp %rax, (%rdx,%rcx,8)\n"
         "    jne 1f\n"
-        "    mov 8(%rdx,%rcx), %rcx\n"
+        "    mov recent_thread(%rdx,%rcx,8), %rcx\n"
         "    sub %rdi, countdown(%rcx)\n"
         "    js 2f\n"
         "    jmp *(%r11)\n"
@@ -73,14 +76,11 @@ __asm__(SET(small_hash, AGENT_SMALL_HASH) /* */
         "    mov %rbp, %rdx\n"
         "    mov %r11, %rcx\n"
         "    jmp malloc_at_sample\n"
-        ".balign 16\n"
+        ".balign 64\n"
         "enter_free_sampled:\n"
-        "    mov %rdi, %rax\n"
-        "    shr $3, %rax\n"
-        "    imul $small_hash, %rax, %rax\n"
+        "    imul $small_hash, %edi, %eax\n"
         "    lea filter+agent_private(%rip), %r10\n"
-        "    shr $32, %rax\n"
-        "    movzwl %ax, %eax\n"
+        "    shr $16, %eax\n"
         "    cmpb $0, (%r10,%rax)\n"
         "    jne 1f\n"
         "    jmp *(%r11)\n"

@@ -5,7 +5,7 @@
 /* enter_free_sampled (entries.c) computes the same. */
 INLINE uint8_t *filter_of(uint64_t block)
 {
-    return &agent_private.filter[(block >> 3) * AGENT_SMALL_HASH >> 32 & (LW_AGENT_FILTER - 1)];
+    return &agent_private.filter[(uint32_t)block * AGENT_SMALL_HASH >> 16];
 }
 
 /* Whether the next `size` bytes hold a sampling point. Inside another function that was counted
@@ -109,9 +109,9 @@ void *malloc_unknown(uint64_t size, const uint64_t *sp, uint64_t fp, site_t site
     struct lw_agent_thread *thread = this_thread();
     if (thread) {
         /* Only this thread looks for this pointer; the order is that of reading. */
-        __atomic_store_n(&agent_private.recent[place].pointer, 0, __ATOMIC_RELEASE);
-        __atomic_store_n(&agent_private.recent[place].thread, thread, __ATOMIC_RELEASE);
-        __atomic_store_n(&agent_private.recent[place].pointer, pointer, __ATOMIC_RELEASE);
+        __atomic_store_n(&agent_private.recent_pointer[place], 0, __ATOMIC_RELEASE);
+        __atomic_store_n(&agent_private.recent_thread[place], thread, __ATOMIC_RELEASE);
+        __atomic_store_n(&agent_private.recent_pointer[place], pointer, __ATOMIC_RELEASE);
     }
     return malloc_chosen(size, sp, fp, site, false);
 }

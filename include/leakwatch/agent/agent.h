@@ -104,10 +104,8 @@ struct lw_agent_thread;
  * the control page. */
 struct lw_agent_private {
     /* threads that called of late, by a hash of the thread pointer */
-    struct {
-        uint64_t pointer;
-        struct lw_agent_thread *thread;
-    } recent[LW_AGENT_RECENT];
+    uint64_t recent_pointer[LW_AGENT_RECENT];
+    struct lw_agent_thread *recent_thread[LW_AGENT_RECENT];
     uint8_t filter[LW_AGENT_FILTER]; /* live samples by a hash of their address; 255 sticks */
 };
 
