@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Leakwatches that are to die, at random moments or at exactly their Nth system call."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -35,8 +36,9 @@ class Victim:
                     if harness.read_status(int(child), int(child))["Name"] == GUARDIAN]
 
     def kill(self, number=signal.SIGKILL, with_guardian=False):
-        for guardian in self.guardians() if with_guardian else []:
-            os.kill(guardian, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # the watch is over already
+            for guardian in self.guardians() if with_guardian else []:
+                os.kill(guardian, signal.SIGKILL)
         self.popen.send_signal(number)
         return self.wait()
 
