@@ -23,6 +23,7 @@
 enum {
     KEY_FORMAT = 0x100,
     KEY_WEIGHT,
+    KEY_METRICS_FILE,
     KEY_SORT,
     KEY_ERROR_EXITCODE,
     KEY_COLOR,
@@ -85,13 +86,17 @@ static const struct argp_option option_table[] = {
      "text; json: one object a line; folded: stacks for flamegraph.pl and speedscope; "
      "svg: a flame graph for a browser; html: a page with that and more; "
      "pprof: a profile for pprof; heap: one for google-pprof and jeprof; "
-     "massif: for ms_print "
+     "massif: for ms_print; prometheus: metrics "
      "(default text). To FILE as with --output. May be given several times: all are written at "
      "once",
      4},
     {"weight", KEY_WEIGHT, "WEIGHT", 0,
      "What formats with one number a stack count: expired-bytes, expired-blocks, live-bytes or "
      "live-blocks (default expired-bytes)",
+     4},
+    {"metrics-file", KEY_METRICS_FILE, "FILE", 0,
+     "Beside what --format says, write metrics to FILE (as --format=prometheus:FILE), for the "
+     "textfile collector of node_exporter, which reads what is named *.prom",
      4},
     {"output", 'o', "FILE", 0,
      "Append to FILE instead of standard output (other than text and json: replace FILE with each "
@@ -250,13 +255,24 @@ static bool is_same_file(const char *a, const char *b)
     return strcmp(a, b) == 0;
 }
 
+static void add_output(struct lw_options *options, const struct argp_state *state,
+                       const struct lw_writer *writer, const char *file)
+{
+    if (options->output_count == LW_OUTPUT_MAX)
+        usage_error(state, "more than %d --format are given", LW_OUTPUT_MAX);
+    options->outputs[options->output_count++] =
+        (struct lw_output_request){.writer = writer, .file = file};
+}
+
 /* Gives each format its file, and each file its one format. */
 static void assign_outputs(struct lw_options *options, const struct argp_state *state)
 {
     bool used = false;
 
     if (options->output_count == 0)
-        options->outputs[options->output_count++].writer = &lw_text_writer;
+        add_output(options, state, &lw_text_writer, NULL);
+    if (options->metrics_file)
+        add_output(options, state, &lw_prometheus_writer, options->metrics_file);
     for (size_t i = 0; i < options->output_count; i++) {
         struct lw_output_request *request = &options->outputs[i];
 
@@ -277,11 +293,11 @@ static void assign_outputs(struct lw_options *options, const struct argp_state *
         usage_error(state, "nothing is left for --output: every --format has a file of its own");
 }
 
-static void set_output(struct lw_options *options, const struct argp_state *state, const char *text)
+static const char *parse_file(const struct argp_state *state, const char *option, const char *text)
 {
     if (text[0] == '\0')
-        usage_error(state, "--output needs the name of a file");
-    options->output = text;
+        usage_error(state, "%s needs the name of a file", option);
+    return text;
 }
 
 static void set_format(struct lw_options *options, const struct argp_state *state, const char *text)
@@ -294,13 +310,7 @@ static void set_format(struct lw_options *options, const struct argp_state *stat
                     lw_writer_names());
     else if (text[length] == ':' && text[length + 1] == '\0')
         usage_error(state, "'--format=%s' needs the name of a file behind the colon", text);
-    else if (options->output_count == LW_OUTPUT_MAX)
-        usage_error(state, "more than %d --format are given", LW_OUTPUT_MAX);
-    else
-        options->outputs[options->output_count++] = (struct lw_output_request){
-            .writer = writer,
-            .file = text[length] == ':' ? text + length + 1 : NULL,
-        };
+    add_output(options, state, writer, text[length] == ':' ? text + length + 1 : NULL);
 }
 
 static void set_weight(struct lw_options *options, const struct argp_state *state, const char *text)
@@ -413,7 +423,7 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
         options->report.show_blocks = true;
         break;
     case 'o':
-        set_output(options, state, text);
+        options->output = parse_file(state, "--output", text);
         break;
     case 'q':
         options->quiet = true;
@@ -429,6 +439,9 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
         break;
     case KEY_WEIGHT:
         set_weight(options, state, text);
+        break;
+    case KEY_METRICS_FILE:
+        options->metrics_file = parse_file(state, "--metrics-file", text);
         break;
     case KEY_COLOR:
         set_color(options, state, text);

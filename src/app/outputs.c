@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "draft.h"
 #include "privileges.h"
@@ -113,6 +114,8 @@ static bool is_due(const struct lw_outgoing *each, const struct lw_message *mess
 {
     if (!each->writer->whole_file)
         return true;
+    if (message->attach)
+        return each->writer->attach && lw_output_is_replaced(&each->output);
     return message->report &&
            (message->report->context.summary || lw_output_is_replaced(&each->output));
 }
@@ -133,11 +136,19 @@ static int send_message(const struct lw_outgoing *each, const struct lw_message 
 }
 
 /* A file that replaces the last one may be made, and renamed, in anyone's directory. */
-static lw_error *begin_one(struct lw_output *output)
+static lw_error *begin_one(struct lw_outgoing *each)
 {
+    struct lw_output *output = &each->output;
     const uint64_t taken = lw_output_is_replaced(output) ? lw_privileges_take_up() : 0;
     lw_error *error = lw_output_begin(output);
     lw_privileges_lay_down(taken);
+    /* whatever the umask says: who reads it would otherwise miss it without a word */
+    if (!error && each->writer->for_everyone && lw_output_is_replaced(output) &&
+        fchmod(fileno(output->stream), 0644) != 0) {
+        error = lw_error_create(errno, "cannot let everyone read %s: %s", output->path,
+                                strerror(errno));
+        lw_error_destroy(lw_output_commit(output, false));
+    }
     return error;
 }
 
@@ -153,7 +164,7 @@ static lw_error *write_one(struct lw_outgoing *each, const struct lw_message *me
                            const sigset_t *ending, bool *over)
 {
     const char *path = each->output.path;
-    lw_error *error = begin_one(&each->output);
+    lw_error *error = begin_one(each);
     if (error)
         return error;
     int result = send_message(each, message, ending, over);

@@ -33,8 +33,9 @@ struct session {
     struct lw_status_line status;
     int signals; /* signalfd */
     sigset_t original_mask;
-    char *exe;       /* NULL: not known */
-    sigset_t ending; /* the signals that end the watch at once */
+    char *exe;                  /* NULL: not known */
+    struct lw_task_status task; /* at the attach; no name: not known */
+    sigset_t ending;            /* the signals that end the watch at once */
     bool output_open, armed, done;
     uint64_t armed_ns, next_report_ns, end_ns, next_status_ns;
     uint64_t last_events, last_status_ns;
@@ -127,7 +128,9 @@ static void begin(struct session *session)
 {
     session->armed = true;
     session->armed_ns = lw_clock_now();
-    session->exe = lw_process_exe(lw_watch_pid(session->watch));
+    pid_t pid = lw_watch_pid(session->watch);
+    session->exe = lw_process_exe(pid);
+    (void)lw_task_status_read(pid, pid, &session->task);
     session->next_report_ns = session->armed_ns + session->options->interval_ns;
     session->next_status_ns = session->armed_ns;
     session->last_status_ns = session->armed_ns;
@@ -157,6 +160,8 @@ static void write_report(struct session *session, const struct lw_snapshot *snap
     struct lw_report_context context = {
         .pid = pid,
         .exe = session->exe ? session->exe : "",
+        .name = session->task.name,
+        .engine = lw_watch_engine(session->watch),
         .time_ns = lw_clock_realtime(),
         .elapsed_ns = snapshot->taken_ns - session->armed_ns,
         .rss_bytes = lw_process_rss(pid),

@@ -5,8 +5,8 @@
 #include "leakwatch/report/report.h"
 
 static const struct lw_writer *const writers[] = {
-    &lw_text_writer, &lw_json_writer, &lw_folded_writer, &lw_pprof_writer,
-    &lw_svg_writer,  &lw_html_writer, &lw_heap_writer,   &lw_massif_writer};
+    &lw_text_writer, &lw_json_writer, &lw_folded_writer, &lw_pprof_writer,     &lw_svg_writer,
+    &lw_html_writer, &lw_heap_writer, &lw_massif_writer, &lw_prometheus_writer};
 
 const struct lw_writer *lw_writer_find(const char *name, size_t length)
 {
@@ -18,5 +18,5 @@ const struct lw_writer *lw_writer_find(const char *name, size_t length)
 
 const char *lw_writer_names(void)
 {
-    return "text, json, folded, pprof, svg, html, heap, massif";
+    return "text, json, folded, pprof, svg, html, heap, massif, prometheus";
 }

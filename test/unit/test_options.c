@@ -147,6 +147,29 @@ static void test_long_options(void **state)
     assert_int_equal(options.report.sort, LW_SORT_AGE);
 }
 
+/* Beside what is written anyway. */
+static void test_metrics_file(void **state)
+{
+    struct lw_options options;
+
+    (void)state;
+    parse(&options, LIST("--metrics-file=a.prom", "7"));
+    assert_int_equal(options.output_count, 2);
+    assert_ptr_equal(options.outputs[0].writer, &lw_text_writer);
+    assert_null(options.outputs[0].file);
+    assert_ptr_equal(options.outputs[1].writer, &lw_prometheus_writer);
+    assert_string_equal(options.outputs[1].file, "a.prom");
+    assert_true(options.report.every_stack);
+    parse(&options, LIST("--metrics-file=a.prom", "--format=json", "-o", "b", "7"));
+    assert_int_equal(options.output_count, 2);
+    assert_ptr_equal(options.outputs[0].writer, &lw_json_writer);
+    assert_string_equal(options.outputs[0].file, "b");
+    assert_string_equal(options.outputs[1].file, "a.prom");
+    parse(&options, LIST("--format=prometheus", "7"));
+    assert_int_equal(options.output_count, 1);
+    assert_ptr_equal(options.outputs[0].writer, &lw_prometheus_writer);
+}
+
 static void test_several_formats(void **state)
 {
     struct lw_options options;
@@ -307,6 +330,9 @@ static void test_refused_values(void **state)
     expect_refusal(LIST("1", "--color=red"), "--color 'red' is not one of auto,");
     expect_refusal(LIST("1", "--error-exitcode=256"), "from 0 to 255");
     expect_refusal(LIST("1", "-o", ""), "--output needs the name of a file");
+    expect_refusal(LIST("1", "--metrics-file="), "--metrics-file needs the name of a file");
+    expect_refusal(LIST("1", "--metrics-file=-"),
+                   "text and prometheus would both be written to standard output");
     expect_refusal(LIST("1", "-q", "-v"), "contradict");
     expect_refusal(LIST("1", "--nonsense"), "unrecognized option '--nonsense'");
     expect_refusal(LIST("1", "-x"), "invalid option -- 'x'");
@@ -338,6 +364,7 @@ int main(void)
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_short_options),
         cmocka_unit_test(test_long_options),
+        cmocka_unit_test(test_metrics_file),
         cmocka_unit_test(test_several_formats),
         cmocka_unit_test(test_engine_and_sampling),
         cmocka_unit_test(test_refused_sampling),

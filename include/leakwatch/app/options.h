@@ -50,9 +50,10 @@ struct lw_options {
     /* at least one, default text to standard output; at most one of them is standard output */
     struct lw_output_request outputs[LW_OUTPUT_MAX];
     size_t output_count;
-    const char *output;    /* --output: of the request that has no file of its own */
-    enum lw_weight weight; /* default LW_WEIGHT_EXPIRED_BYTES */
-    int error_exitcode;    /* 0: leaks do not change the exit code */
+    const char *output;       /* --output: of the request that has no file of its own */
+    const char *metrics_file; /* one of `outputs` too; NULL: not given */
+    enum lw_weight weight;    /* default LW_WEIGHT_EXPIRED_BYTES */
+    int error_exitcode;       /* 0: leaks do not change the exit code */
     bool quiet;
     int verbosity; /* number of -v */
     enum lw_color color;

@@ -94,6 +94,8 @@ struct lw_report_options {
 struct lw_report_context {
     pid_t pid;
     const char *exe;     /* path of the program; "" when unknown */
+    const char *name;    /* and what ps shows, at the attach; "" likewise */
+    const char *engine;  /* as in lw_report_attach */
     uint64_t time_ns;    /* of day, since the epoch */
     uint64_t elapsed_ns; /* since the attach */
     uint64_t rss_bytes;  /* 0: unknown (the target has gone) */
@@ -204,8 +206,11 @@ struct lw_writer_options {
 struct lw_writer {
     const char *name; /* "text", "json", "folded" */
     /* Each report is a file of its own, over all stacks, and takes the place of the one before.
-     * Such a writer has `report` alone. */
+     * Such a writer has `report` alone, or makes a first file of `attach` too. */
     bool whole_file;
+    /* A service that runs as somebody else reads the file: it may be read by all, even if made by
+     * root. */
+    bool for_everyone;
     bool binary; /* not for a terminal */
     int (*attach)(FILE *stream, const struct lw_writer_options *options,
                   const struct lw_report_attach *attach);
@@ -224,6 +229,7 @@ extern const struct lw_writer lw_svg_writer;
 extern const struct lw_writer lw_html_writer;
 extern const struct lw_writer lw_heap_writer;
 extern const struct lw_writer lw_massif_writer;
+extern const struct lw_writer lw_prometheus_writer;
 
 /* The writer whose name is the first `length` characters of `name`; NULL when there is none. */
 const struct lw_writer *lw_writer_find(const char *name, size_t length);
