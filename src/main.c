@@ -18,5 +18,6 @@ int main(int argc, char **argv)
     struct lw_options options;
     lw_options_parse(&options, argc, argv);
     lw_log_set_level(log_level(&options));
+    lw_log_find_journal();
     return lw_session_run(&options);
 }

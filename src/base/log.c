@@ -8,7 +8,9 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "leakwatch/base/cleanup.h"
@@ -17,10 +19,22 @@
 /* The one setting of the program that is not passed: set before any thread starts, then only read.
  */
 static enum lw_log_level log_level = LW_LOG_WARNING;
+static bool to_journal; /* likewise */
 
 void lw_log_set_level(enum lw_log_level level)
 {
     log_level = level;
+}
+
+void lw_log_find_journal(void)
+{
+    const char *stream = getenv("JOURNAL_STREAM");
+    unsigned long long device, inode;
+    struct stat status;
+
+    to_journal = stream && sscanf(stream, "%llu:%llu", &device, &inode) == 2 &&
+                 fstat(STDERR_FILENO, &status) == 0 && status.st_dev == device &&
+                 status.st_ino == inode;
 }
 
 enum lw_log_level lw_log_get_level(void)
@@ -51,8 +65,10 @@ static bool can_take(size_t length)
 }
 
 /* The whole line, or NULL when memory has run out. */
-static char *format_line(const char *format, va_list arguments)
+static char *format_line(enum lw_log_level level, const char *format, va_list arguments)
 {
+    /* as sd-daemon(3) has them */
+    static const char *const priorities[] = {"<3>", "<4>", "<6>", "<7>"};
     lw_auto_free char *message = NULL;
     if (vasprintf(&message, format, arguments) < 0) {
         message = NULL; /* its value is undefined then */
@@ -60,7 +76,8 @@ static char *format_line(const char *format, va_list arguments)
     }
     lw_auto_free char *escaped = lw_text_escape(message);
     char *line = NULL;
-    if (!escaped || asprintf(&line, "leakwatch: %s\n", escaped) < 0)
+    if (!escaped ||
+        asprintf(&line, "%sleakwatch: %s\n", to_journal ? priorities[level] : "", escaped) < 0)
         return NULL;
     return line;
 }
@@ -72,7 +89,7 @@ void lw_log(enum lw_log_level level, const char *format, ...)
     int saved_errno = errno;
     va_list arguments;
     va_start(arguments, format);
-    lw_auto_free char *line = format_line(format, arguments);
+    lw_auto_free char *line = format_line(level, format, arguments);
     va_end(arguments);
     const char *text = line ? line : "leakwatch: out of memory while writing a message\n";
     if (can_take(strlen(text)))

@@ -10,6 +10,10 @@ enum lw_log_level { LW_LOG_ERROR, LW_LOG_WARNING, LW_LOG_INFO, LW_LOG_DEBUG };
 void lw_log_set_level(enum lw_log_level level);
 enum lw_log_level lw_log_get_level(void);
 
+/* Where stderr is systemd's journal ($JOURNAL_STREAM), each line begins with its priority, which
+ * the journal takes off. Found out once, before any thread starts. */
+void lw_log_find_journal(void);
+
 /* Prints "leakwatch: MESSAGE\n" in one write; control characters are escaped (names come from the
  * process under watch). It is dropped when stderr cannot take it at once. */
 void lw_log(enum lw_log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
