@@ -20,6 +20,7 @@
 #include "leakwatch/base/log.h"
 #include "leakwatch/report/status_line.h"
 #include "leakwatch/target/process.h"
+#include "notify.h"
 #include "outputs.h"
 #include "privileges.h"
 
@@ -31,6 +32,7 @@ struct session {
     struct lw_report_builder *builder;
     struct lw_outputs outputs;
     struct lw_status_line status;
+    struct lw_notify notify;
     int signals; /* signalfd */
     sigset_t original_mask;
     char *exe;                  /* NULL: not known */
@@ -47,6 +49,7 @@ static void fail(struct session *session, lw_error *error)
 {
     lw_status_line_clear(&session->status);
     lw_log(LW_LOG_ERROR, "%s", lw_error_message(error));
+    lw_notify_tell(&session->notify, "", "%s", lw_error_message(error));
     lw_error_destroy(error);
     session->exit_code = LW_EXIT_FAILED;
     session->done = true;
@@ -152,6 +155,9 @@ static void begin(struct session *session)
     else
         report_attachment(session);
     lw_privileges_drop(lw_watch_pid(session->watch), lw_outputs_have_file(&session->outputs));
+    if (!session->done)
+        lw_notify_tell(&session->notify, "READY=1", "Watching PID %d (%s), engine %s", (int)pid,
+                       session->task.name, lw_watch_engine(session->watch));
 }
 
 static void write_report(struct session *session, const struct lw_snapshot *snapshot, bool summary)
@@ -174,6 +180,8 @@ static void write_report(struct session *session, const struct lw_snapshot *snap
         return;
     }
     write_message(session, &(struct lw_message){.report = report});
+    if (!summary && !session->done)
+        lw_notify_report(&session->notify, report);
     lw_report_destroy(report);
 }
 
@@ -277,7 +285,9 @@ static uint64_t handle_deadlines(struct session *session)
         if (session->next_status_ns < next)
             next = session->next_status_ns;
     }
-    return next;
+    uint64_t feeding =
+        session->armed ? lw_notify_feed(&session->notify, session->watch, now) : LW_NEVER;
+    return feeding < next ? feeding : next;
 }
 
 static void wait_for_something(struct session *session, uint64_t deadline)
@@ -395,6 +405,8 @@ static void tell_lapse(struct session *session)
 static void finish(struct session *session)
 {
     struct lw_watch_result result;
+    if (session->armed)
+        lw_notify_tell(&session->notify, "STOPPING=1", "Ending the watch");
     lw_watch_stop(session->watch, session->options->report.show_blocks, &result);
     lw_status_line_clear(&session->status);
     if (result.error) {
@@ -459,6 +471,7 @@ static lw_error *start(struct session *session)
 int lw_session_run(const struct lw_options *options)
 {
     struct session session = {.options = options, .signals = -1};
+    lw_notify_open(&session.notify);
     lw_error *error = start(&session);
     if (error) {
         fail(&session, error);
@@ -472,6 +485,7 @@ int lw_session_run(const struct lw_options *options)
     lw_symbolizer_destroy(session.symbolizer);
     lw_watch_destroy(session.watch);
     lw_guardian_end(session.guardian);
+    lw_notify_close(&session.notify);
     free(session.exe);
     if (session.signals >= 0)
         close(session.signals);
