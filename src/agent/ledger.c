@@ -2,13 +2,18 @@
 /* The ledger beyond the first look: other places, other generations, giants. */
 #include "ledger.h"
 
-/* The record of a block that was freed unseen, since its address is given out again. */
-static struct lw_agent_record *find_in(struct lw_agent_record *bucket, uint64_t address)
+static uint64_t take_from(struct lw_agent_record *bucket, uint64_t address, uint64_t *key)
 {
-    for (unsigned i = 0; i < LW_AGENT_BUCKET_RECORDS; i++)
-        if (holds(&bucket[i], address))
-            return &bucket[i];
-    return NULL;
+    uint64_t value = 0;
+    for (unsigned i = 0; value == 0 && i < LW_AGENT_BUCKET_RECORDS; i++)
+        value = take_record(&bucket[i], address, key);
+    return value;
+}
+
+static uint64_t take_in(uint32_t generation, uint64_t address, uint64_t *key)
+{
+    uint64_t value = take_from(near_bucket(address, generation), address, key);
+    return value ? value : take_from(far_bucket(address, generation), address, key);
 }
 
 /* Claims a free record of the bucket. */
@@ -31,19 +36,28 @@ static void open_next(uint64_t geometry)
                                 __ATOMIC_RELAXED);
 }
 
-/* Looks for the address's old record, and for room. */
+/* Takes out the record of a block at the address that was freed unseen, since the address is given
+ * out again; then looks for room. */
 static bool insert_into(uint32_t generation, uint64_t key, uint64_t value,
                         struct replaced *replaced)
 {
-    uint64_t address = lw_agent_record_address(key);
-    struct lw_agent_record *near = near_bucket(address, generation);
-    struct lw_agent_record *far = far_bucket(address, generation);
-    struct lw_agent_record *old = find_in(near, address);
-    if (!old)
-        old = find_in(far, address);
+    uint64_t address = lw_agent_record_address(key), old_key;
+    uint64_t old = take_in(generation, address, &old_key);
     if (old)
-        replaced->value = release(old, &replaced->key);
-    return insert_in(near, key, value) || insert_in(far, key, value);
+        *replaced = (struct replaced){.key = old_key, .value = old};
+    return insert_in(near_bucket(address, generation), key, value) ||
+           insert_in(far_bucket(address, generation), key, value);
+}
+
+/* The last generation has no room: those before it may have, of blocks that were freed or folded.
+ */
+static bool insert_before(uint32_t generation, uint64_t key, uint64_t value,
+                          struct replaced *replaced)
+{
+    while (generation-- > 0)
+        if (insert_into(generation, key, value, replaced))
+            return true;
+    return false;
 }
 
 /* A generation is full when one in 32 of as many blocks as it could hold has found it so; that is
@@ -58,7 +72,7 @@ OUTLINE bool agent_insert_slow(uint64_t key, uint64_t value, struct replaced *re
         if (insert_into(generation, key, value, replaced))
             return true;
         if (generation + 1 + control->barred_generations >= LW_AGENT_GENERATIONS)
-            return false;
+            return insert_before(generation, key, value, replaced);
         uint32_t overflows = add_shared(&shared->overflows[generation], 1);
         bool done = insert_into(generation + 1, key, value, replaced);
         if (!done || overflows >= FULL(generation))
@@ -66,18 +80,6 @@ OUTLINE bool agent_insert_slow(uint64_t key, uint64_t value, struct replaced *re
         if (done)
             return true;
     }
-}
-
-static uint64_t take_from(struct lw_agent_record *bucket, uint64_t address, uint64_t *key)
-{
-    struct lw_agent_record *record = find_in(bucket, address);
-    return record ? release(record, key) : 0;
-}
-
-static uint64_t take_in(uint32_t generation, uint64_t address, uint64_t *key)
-{
-    uint64_t value = take_from(near_bucket(address, generation), address, key);
-    return value ? value : take_from(far_bucket(address, generation), address, key);
 }
 
 OUTLINE uint64_t agent_take_slow(uint64_t address, uint64_t *key)

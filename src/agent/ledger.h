@@ -23,11 +23,6 @@ INLINE struct lw_agent_record *first_choice(uint64_t address)
     return &shared->ledger[(geometry >> 8) + bucket][address >> 4 & 3];
 }
 
-INLINE bool holds(const struct lw_agent_record *record, uint64_t address)
-{
-    return record->key >> LW_AGENT_TICK_LOW_BITS == address >> 3;
-}
-
 INLINE bool claim(struct lw_agent_record *record, uint64_t key, uint64_t value)
 {
     uint64_t unused = 0;
@@ -38,11 +33,27 @@ INLINE bool claim(struct lw_agent_record *record, uint64_t key, uint64_t value)
     return true;
 }
 
-/* Only the thread that frees the block does this, before the allocator lets go of it. */
+/* Of a block that is not old, only the thread that frees it does this, before the allocator lets go
+ * of it. */
 INLINE uint64_t release(struct lw_agent_record *record, uint64_t *key)
 {
     uint64_t value = record->value;
     *key = record->key;
+    __atomic_store_n(&record->value, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&record->key, 0, __ATOMIC_RELEASE);
+    return value;
+}
+
+/* The same of any block: 0 when the record is not this address's, or leakwatch takes it out. */
+INLINE uint64_t take_record(struct lw_agent_record *record, uint64_t address, uint64_t *key)
+{
+    uint64_t found = record->key;
+    if (found >> LW_AGENT_TICK_LOW_BITS != address >> 3 ||
+        !__atomic_compare_exchange_n(&record->key, &found, LW_AGENT_TAKEN, false, __ATOMIC_ACQUIRE,
+                                     __ATOMIC_RELAXED))
+        return 0;
+    *key = found;
+    uint64_t value = record->value;
     __atomic_store_n(&record->value, 0, __ATOMIC_RELEASE);
     __atomic_store_n(&record->key, 0, __ATOMIC_RELEASE);
     return value;
@@ -59,8 +70,8 @@ INLINE bool insert(uint64_t key, uint64_t value, struct replaced *replaced)
 /* Takes the block's record out: its value, 0 when there is none. */
 INLINE uint64_t take(uint64_t address, uint64_t *key)
 {
-    struct lw_agent_record *record = first_choice(address);
-    return LIKELY(holds(record, address)) ? release(record, key) : agent_take_slow(address, key);
+    uint64_t value = take_record(first_choice(address), address, key);
+    return LIKELY(value) ? value : agent_take_slow(address, key);
 }
 
 #endif

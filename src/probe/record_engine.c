@@ -156,6 +156,9 @@ static void serve(struct record_engine *record)
     }
     if (now - record->reclaimed_ns >= RECLAIM_NS)
         reclaim_threads(record);
+    const uint32_t last = LW_AGENT_GENERATIONS - 1 - record->control.barred_generations;
+    if (record_fold_when_full(&record->view, record->shared, last) != 0)
+        lw_warn("out of memory: blocks that find no room any more are counted only");
 }
 
 /* The image that the agent was put into is no more: its memory cannot be read, whatever has become

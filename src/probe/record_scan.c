@@ -172,14 +172,14 @@ static void scan_record(struct scan *scan, const struct lw_agent_record *record,
                         uint32_t generation)
 {
     uint64_t key = __atomic_load_n(&record->key, __ATOMIC_ACQUIRE);
-    if (key == 0)
+    const uint64_t address = lw_agent_record_address(key);
+    if (address == 0) /* free, or LW_AGENT_TAKEN */
         return;
     uint64_t value = __atomic_load_n(&record->value, __ATOMIC_ACQUIRE);
     uint32_t stored_size = lw_agent_record_stored_size(value);
     /* The value belongs to the key where that is still there. */
     if (stored_size == 0 || __atomic_load_n(&record->key, __ATOMIC_ACQUIRE) != key)
         return;
-    uint64_t address = lw_agent_record_address(key);
     if (is_superseded(scan, record, address, generation)) {
         /* Unless it was freed just now, and the other is a block that came after. */
         if (__atomic_load_n(&record->key, __ATOMIC_ACQUIRE) == key &&
@@ -195,6 +195,8 @@ static void scan_record(struct scan *scan, const struct lw_agent_record *record,
         .age = age_of(scan, key, value),
         .rate = lw_agent_record_rate(value),
         .stack = lw_agent_record_stack(value),
+        .record = record,
+        .generation = generation,
     };
     scan->visit(scan->context, &block);
 }

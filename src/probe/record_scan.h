@@ -24,6 +24,9 @@ struct record_block {
     uint64_t address, size; /* as requested */
     uint32_t age;           /* ticks */
     uint32_t rate, stack;   /* as the agent has them */
+    /* where it was found; it may be another block's by now */
+    const struct lw_agent_record *record;
+    uint32_t generation;
 };
 
 typedef void record_visit_block(void *context, const struct record_block *block);

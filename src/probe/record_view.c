@@ -9,16 +9,9 @@
 
 #include "record_scan.h"
 
-/* Sums of blocks, each weighted by how many it stands for: doubles hold whole numbers exactly as
- * far as bytes can go. */
-struct sums {
-    double blocks, bytes, variance;
-    uint32_t youngest, oldest; /* ages, ticks; valid when blocks is not 0 */
-};
-
 /* One stack, by lw_stack.id. */
 struct tally {
-    struct sums live, expired;
+    struct record_sums live, expired;
     size_t found; /* expired blocks */
     struct lw_agent_counts counts;
 };
@@ -33,7 +26,7 @@ struct collection {
     uint64_t now;
     uint32_t tick, expire_ticks;
     struct tally *tallies; /* by lw_stack.id */
-    struct sums live, expired;
+    struct record_sums live, expired;
     uint64_t expired_stacks, missed;
     bool with_blocks, out_of_memory;
     LW_VECTOR(struct found_block) blocks;
@@ -61,6 +54,7 @@ void record_view_deinit(struct record_view *view)
     lw_vector_deinit(&view->epochs);
     lw_vector_deinit(&view->by_number);
     lw_stack_table_destroy(view->stacks);
+    record_fold_deinit(&view->fold);
     *view = (struct record_view){0};
 }
 
@@ -74,40 +68,13 @@ uint32_t record_expire_ticks(uint64_t expire_ns)
 
 /* ---- live blocks ----------------------------------------------------------------------------- */
 
-/* That a block of this size is sampled: that the bytes of it hold an event of a Poisson process. */
-static double chance_of(const struct record_view *view, const struct record_block *block)
+double record_view_chance(const struct record_view *view, const struct record_block *block)
 {
     uint64_t mean = view->sampled ? view->shared->sample_mean[block->rate] : 0;
     return mean == 0 || block->size == 0 ? 1 : -expm1(-(double)block->size / (double)mean);
 }
 
-/* The estimator is Horvitz and Thompson's. */
-static void add_block(struct sums *sums, uint64_t size, uint32_t age, double chance)
-{
-    if (sums->blocks == 0 || age < sums->youngest)
-        sums->youngest = age;
-    if (sums->blocks == 0 || age > sums->oldest)
-        sums->oldest = age;
-    sums->blocks += 1 / chance;
-    sums->bytes += (double)size / chance;
-    sums->variance += (double)size * (double)size * (1 - chance) / (chance * chance);
-}
-
-static void add_sums(struct sums *sums, const struct sums *more)
-{
-    if (more->blocks == 0)
-        return;
-    if (sums->blocks == 0 || more->youngest < sums->youngest)
-        sums->youngest = more->youngest;
-    if (sums->blocks == 0 || more->oldest > sums->oldest)
-        sums->oldest = more->oldest;
-    sums->blocks += more->blocks;
-    sums->bytes += more->bytes;
-    sums->variance += more->variance;
-}
-
-/* NULL for no stack, and for one that has come since the collection began. */
-static const struct lw_stack *stack_by_number(const struct record_view *view, size_t number)
+const struct lw_stack *record_view_stack(const struct record_view *view, size_t number)
 {
     return number < view->by_number.count ? view->by_number.items[number] : NULL;
 }
@@ -115,15 +82,15 @@ static const struct lw_stack *stack_by_number(const struct record_view *view, si
 static void visit_block(void *context, const struct record_block *block)
 {
     struct collection *collection = context;
-    const struct lw_stack *stack = stack_by_number(collection->view, block->stack);
+    const struct lw_stack *stack = record_view_stack(collection->view, block->stack);
     if (!stack)
         return;
     struct tally *tally = &collection->tallies[stack->id];
-    double chance = chance_of(collection->view, block);
-    add_block(&tally->live, block->size, block->age, chance);
+    double chance = record_view_chance(collection->view, block);
+    record_sums_add_block(&tally->live, block->size, block->age, chance);
     if (block->age < collection->expire_ticks)
         return;
-    add_block(&tally->expired, block->size, block->age, chance);
+    record_sums_add_block(&tally->expired, block->size, block->age, chance);
     tally->found++;
     if (!collection->with_blocks)
         return;
@@ -159,7 +126,7 @@ static void add_count_block(struct collection *collection, uint32_t block, size_
     const struct record_view *view = collection->view;
     for (size_t i = 0; i < LW_AGENT_COUNTS && first + i < view->by_number.count; i++) {
         const struct lw_agent_counts *counts = &view->shared->counts[block][i];
-        const struct lw_stack *stack = stack_by_number(view, first + i);
+        const struct lw_stack *stack = record_view_stack(view, first + i);
         collection->events.allocs += load(&counts->allocs);
         collection->events.frees += load(&counts->frees);
         if (stack)
@@ -228,6 +195,21 @@ static void add_threads(struct collection *collection)
 
 /* ---- all of it ------------------------------------------------------------------------------- */
 
+/* What is not in the ledger any more. */
+static void add_folded(struct collection *collection)
+{
+    struct record_fold *fold = &collection->view->fold;
+    record_fold_age(fold, collection->tick, collection->expire_ticks);
+    for (size_t id = 1; id < fold->stacks.count; id++) {
+        const struct record_folded *folded = &fold->stacks.items[id];
+        struct tally *tally = &collection->tallies[id];
+        record_sums_add(&tally->live, &folded->young);
+        record_sums_add(&tally->live, &folded->expired);
+        record_sums_add(&tally->expired, &folded->expired);
+    }
+    collection->losses.folded_blocks = fold->blocks;
+}
+
 /* Blocks before counts: what is live has then been counted as allocated. */
 static int collect(struct collection *collection)
 {
@@ -243,12 +225,13 @@ static int collect(struct collection *collection)
                            &collection->missed) != 0 ||
         collection->out_of_memory)
         return -ENOMEM;
+    add_folded(collection);
     add_threads(collection);
     for (size_t id = 1; id <= stacks; id++) {
         const struct tally *tally = &collection->tallies[id];
-        add_sums(&collection->live, &tally->live);
-        add_sums(&collection->expired, &tally->expired);
-        collection->expired_stacks += tally->found > 0;
+        record_sums_add(&collection->live, &tally->live);
+        record_sums_add(&collection->expired, &tally->expired);
+        collection->expired_stacks += tally->expired.blocks != 0;
     }
     return 0;
 }
@@ -277,7 +260,7 @@ static uint64_t age_ns(const struct collection *collection, uint32_t ticks)
 
 static struct lw_ledger_totals make_totals(const struct collection *collection)
 {
-    const struct sums *live = &collection->live, *expired = &collection->expired;
+    const struct record_sums *live = &collection->live, *expired = &collection->expired;
     return (struct lw_ledger_totals){
         .live_bytes = whole(live->bytes),
         .live_blocks = whole(live->blocks),

@@ -8,6 +8,7 @@
 #include "leakwatch/model/snapshot.h"
 #include "leakwatch/probe/engine.h"
 #include "leakwatch/target/module.h"
+#include "record_fold.h"
 
 /* A loaded module. Spans may overlap: of those that hold an address, the last is meant. */
 struct record_span {
@@ -46,6 +47,8 @@ struct record_view {
     /* of by_number: those with final names, and those that were there at the latest note */
     size_t settled, noted;
     LW_VECTOR(struct record_epoch) epochs; /* oldest first; one or two of an epoch */
+
+    struct record_fold fold;
 };
 
 /* 0 or -ENOMEM. All that is passed outlives the view. */
@@ -64,6 +67,15 @@ struct lw_snapshot *record_view_snapshot(struct record_view *view, uint64_t now,
 /* All zero where memory has run out. Takes as long as a snapshot. */
 void record_view_totals(struct record_view *view, uint64_t now, struct lw_ledger_totals *totals,
                         struct lw_event_counts *events);
+
+struct record_block;
+
+/* For record_fold.c. That such a block is sampled: that its bytes hold an event of a Poisson
+ * process.
+ */
+double record_view_chance(const struct record_view *view, const struct record_block *block);
+/* By the agent's number. NULL for no stack, and for one that has come since they were named. */
+const struct lw_stack *record_view_stack(const struct record_view *view, size_t number);
 
 /* The age from which a block is expired, in ticks (lw_agent_control.expire_ticks). */
 uint32_t record_expire_ticks(uint64_t expire_ns);

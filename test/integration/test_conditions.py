@@ -26,12 +26,28 @@ def test_memory_limit(target, healthy_watch, engine):
         assert live["bytes"] >= plan["bytes"]
         assert report["expired"] == {**live, "stacks": report["expired"]["stacks"]}
     else:
-        assert losses["folded_blocks"] == 0
         assert losses["dropped_blocks"] > count / 5
         assert live["blocks"] + losses["dropped_blocks"] == allocs
         assert int(read_status(bigheap.pid, bigheap.pid)["RssShmem"].split()[0]) < 4096  # KiB
     watch.detach()
     assert_working(bigheap)
+
+
+def test_folding_while_blocks_are_freed(target, healthy_watch, engine):
+    """Eight threads free what is folded at that moment: each block is the one or the other, and the
+    figures are exact to the block."""
+    holder = target("holder", 8, 10000)
+    watch = healthy_watch(holder.pid, "-e", "100ms", "-i", "1h", "--max-memory=1M")
+    done = holder.ask(f"begin {1500 if engine == 'trap' else 7000}", limit=60)
+    report = watch.settled_report()
+    losses, events, live = report["losses"], report["events"], report["live"]
+    assert losses["folded_blocks"] > 1000
+    assert events["allocs"] == done["allocs"]
+    assert events["frees"] + events["unknown_frees"] == done["frees"]
+    assert live["blocks"] + losses["dropped_blocks"] == events["allocs"] - events["frees"]
+    assert events["missed_frees"] == 0
+    watch.detach()
+    assert_working(holder)
 
 
 # What, how often with which engine, and whether stacks are whole. (glibc lets a coroutine return to

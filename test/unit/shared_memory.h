@@ -21,8 +21,8 @@
 #undef control
 static struct lw_agent_shared *memory;
 #define shared memory
-static const struct lw_agent_control no_limits;
-#define control (&no_limits)
+static struct lw_agent_control agent_limits; /* none, but for what a test sets */
+#define control (&agent_limits)
 /* clang-format off: they need what is above them */
 #include "../../src/agent/ledger.c"
 #include "../../src/agent/stacks.c"
@@ -88,6 +88,7 @@ static int set_up(void **state)
     if (memory == MAP_FAILED)
         return -1;
     memory->tick = NOW_TICK;
+    agent_limits = (struct lw_agent_control){0};
     modules = (struct lw_module_table){0};
     options = (struct lw_engine_options){
         .expire_ns = EXPIRE, .depth = 64, .min_size = 0, .max_size = UINT64_MAX};

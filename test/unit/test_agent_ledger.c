@@ -149,7 +149,8 @@ static unsigned count_torn(uint64_t bucket)
         const struct lw_agent_record *record = &shared->ledger[bucket][i];
         uint64_t key = __atomic_load_n(&record->key, __ATOMIC_ACQUIRE);
         uint64_t value = __atomic_load_n(&record->value, __ATOMIC_ACQUIRE);
-        if (key == 0 || value == 0 || __atomic_load_n(&record->key, __ATOMIC_ACQUIRE) != key)
+        if (key == 0 || key == LW_AGENT_TAKEN || value == 0 ||
+            __atomic_load_n(&record->key, __ATOMIC_ACQUIRE) != key)
             continue;
         torn += value != value_of(key);
         seen++;

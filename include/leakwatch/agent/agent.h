@@ -117,13 +117,17 @@ struct lw_agent_private {
  * The ledger. A record is two words, four records a bucket of one cache line. An address has two
  * buckets in each generation, which is twice as large as the one before. What finds both full in
  * the newest goes to the next one, and when that has happened often enough, that one is the newest.
- * A block is looked for from the newest but one generation down to the oldest.
+ * What finds the last one full goes to an older one. A block is looked for from the newest but one
+ * generation down to the oldest.
  *
  *     word 0: address / 8 (44 bits), tick (low 20 bits); 0: free
  *     word 1: size + 1 (30), tick (high 10 bits), rate (4), stack (20); 0: not complete
  *
- * Word 0 is claimed first, word 1 written after, and both are cleared in the opposite order.
+ * Word 0 is claimed first, word 1 written after, and both are cleared in the opposite order. What
+ * is old may be taken out by leakwatch too, at the limit of memory: whoever changes word 0 to
+ * LW_AGENT_TAKEN by compare-and-exchange has the record, and clears it.
  */
+#define LW_AGENT_TAKEN       1ull
 #define LW_AGENT_BUCKETS_LOG 12 /* of generation 0 */
 #define LW_AGENT_GENERATIONS 13
 #define LW_AGENT_BUCKETS                                                                           \
