@@ -46,6 +46,9 @@ struct lw_remote_call {
 
     int end_signal;        /* what the program ends with; 0: none can be used */
     uint64_t last_request; /* of the program, that for the signal */
+    bool in_program;       /* it is looked after, should the signal not come */
+    bool signal_refused;   /* it did not */
+    bool has_left;         /* the thread has taken its way back on its own */
 };
 
 /* One transfer between our memory and the thread's. */
@@ -66,6 +69,6 @@ int lw_borrowed_stand_by(const struct lw_remote_call *call);
  * -ESRCH.
  */
 int lw_borrowed_run(struct lw_remote_call *call, enum __ptrace_request request, bool interrupt,
-                    bool (*is_wanted)(const struct lw_remote_call *, const struct lw_stop *));
+                    bool (*is_wanted)(struct lw_remote_call *, const struct lw_stop *));
 
 #endif

@@ -21,6 +21,7 @@
 #include "threads.h"
 
 #define WARN_NS  (5 * LW_NS_PER_SECOND)
+#define LOOK_NS  (20 * LW_NS_PER_MS)
 #define RED_ZONE 128 /* bytes below the stack pointer that belong to the function */
 
 /* ---- Its state ---- */
@@ -246,21 +247,33 @@ int lw_remote_call_begin_alone(struct lw_tracer *tracer, const struct lw_remote_
 
 /* ---- Calls ---- */
 
+/* No stop has come. What is the matter with the program is seen when the thread stops for us. */
+static void look_after(struct lw_remote_call *call, uint64_t now, uint64_t *look_at,
+                       uint64_t *warn_at)
+{
+    if (call->in_program && now >= *look_at) {
+        ptrace(PTRACE_INTERRUPT, call->tid, NULL, NULL);
+        call->was_disturbed = true;
+        *look_at = now + LOOK_NS;
+    }
+    if (now < *warn_at)
+        return;
+    lw_warn("waiting for thread %d of process %d, which makes a system call for us and "
+            "does not come back (frozen, or stuck in the kernel)",
+            (int)call->tid, (int)call->tracer->pid);
+    *warn_at = LW_NEVER;
+}
+
 /* Waits for the thread's next stop. It cannot be left alone now, however long it takes (a cgroup
  * may be frozen). */
 static int await_stop(struct lw_remote_call *call, struct lw_stop *stop)
 {
-    uint64_t warn_at = lw_clock_now() + WARN_NS;
+    uint64_t warn_at = lw_clock_now() + WARN_NS, look_at = lw_clock_now() + LOOK_NS;
     for (;;) {
-        *stop = call->is_alone ? lw_wait_for(call->tid, warn_at)
-                               : lw_tracer_next(call->tracer, warn_at);
+        const uint64_t next = call->in_program && look_at < warn_at ? look_at : warn_at;
+        *stop = call->is_alone ? lw_wait_for(call->tid, next) : lw_tracer_next(call->tracer, next);
         if (stop->kind == LW_STOP_NONE) {
-            if (lw_clock_now() < warn_at)
-                continue;
-            lw_warn("waiting for thread %d of process %d, which makes a system call for us and "
-                    "does not come back (frozen, or stuck in the kernel)",
-                    (int)call->tid, (int)call->tracer->pid);
-            warn_at = LW_NEVER;
+            look_after(call, lw_clock_now(), &look_at, &warn_at);
             continue;
         }
         bool is_end = stop->kind == LW_STOP_EXITED || stop->kind == LW_STOP_KILLED ||
@@ -274,7 +287,7 @@ static int await_stop(struct lw_remote_call *call, struct lw_stop *stop)
 }
 
 int lw_borrowed_run(struct lw_remote_call *call, enum __ptrace_request request, bool interrupt,
-                    bool (*is_wanted)(const struct lw_remote_call *, const struct lw_stop *))
+                    bool (*is_wanted)(struct lw_remote_call *, const struct lw_stop *))
 {
     long signal = 0;
     struct lw_stop stop;
@@ -295,7 +308,7 @@ int lw_borrowed_run(struct lw_remote_call *call, enum __ptrace_request request, 
     }
 }
 
-static bool is_event_stop(const struct lw_remote_call *call, const struct lw_stop *stop)
+static bool is_event_stop(struct lw_remote_call *call, const struct lw_stop *stop)
 {
     (void)call;
     return stop->kind == LW_STOP_TRAP || stop->kind == LW_STOP_GROUP;

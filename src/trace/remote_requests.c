@@ -10,12 +10,16 @@
 #include "borrowed.h"
 #include "breakpoint_table.h"
 #include "leakwatch/target/process.h"
+#include "threads.h"
 
 #define SIGNAL_BIT(number) (1ull << ((number)-1))
 
+/* For us, of a program whose end signal was refused. */
+#define WAIT_SECONDS 1
+
 /* ---- One by one ---- */
 
-static bool is_system_call(const struct lw_remote_call *call, const struct lw_stop *stop)
+static bool is_system_call(struct lw_remote_call *call, const struct lw_stop *stop)
 {
     (void)call;
     return stop->kind == LW_STOP_SYSCALL;
@@ -111,21 +115,40 @@ static void add_end(struct program *program, int signal)
         .number = SYS_gettid, .first_plus = program->address, .fifth_plus = program->address};
     requests[1 + program->count] =
         (struct lw_program_request){.number = SYS_tkill,
-                                    .arguments = {0, (uint64_t)signal},
+                                    .arguments = {0, (uint64_t)signal, WAIT_SECONDS},
                                     .first_plus = result_address(program, 0),
                                     .fifth_plus = program->address,
                                     .flags = LW_REQUEST_IS_LAST};
 }
 
-/* It has made the last request: the same signal may come from elsewhere, behind any other. */
-static bool is_end(const struct lw_remote_call *call, const struct lw_stop *stop)
+/*
+ * It has made the last request: the same signal may come from elsewhere, behind any other. Where
+ * the signal was refused (by a security module), it waits for us to interrupt it.
+ */
+static bool is_end(struct lw_remote_call *call, const struct lw_stop *stop)
 {
     struct lw_registers registers;
-    return stop->kind == LW_STOP_SIGNAL && stop->signal == call->end_signal &&
-           lw_registers_read(call->tid, &registers) == 0 &&
-           lw_registers_program_request(&registers) == call->last_request &&
-           lw_registers_pc(&registers) >= call->code.program + LW_REMOTE_PROGRAM_END &&
-           lw_registers_pc(&registers) < call->code.program + LW_REMOTE_PROGRAM_SIZE;
+    if (lw_registers_read(call->tid, &registers) != 0)
+        return false;
+    const uint64_t offset = lw_registers_pc(&registers) - call->code.program;
+    const bool is_last = lw_registers_program_request(&registers) == call->last_request &&
+                         offset >= LW_REMOTE_PROGRAM_END && offset < LW_REMOTE_PROGRAM_SIZE;
+    if (stop->kind == LW_STOP_SIGNAL)
+        return is_last && stop->signal == call->end_signal;
+    if (stop->kind != LW_STOP_TRAP && stop->kind != LW_STOP_GROUP)
+        return false;
+    call->signal_refused = is_last && offset == LW_REMOTE_PROGRAM_REST;
+    call->has_left = offset >= LW_REMOTE_PROGRAM_SIZE;
+    return call->signal_refused || call->has_left;
+}
+
+/* It could not wait either, and has everything back, but for what its calls have done. */
+static int let_go(struct lw_remote_call *call)
+{
+    call->is_gone = true;
+    lw_threads_let_others_take_signals(call->tracer, call->tid);
+    ptrace(call->stop == LW_STOP_GROUP ? PTRACE_LISTEN : PTRACE_CONT, call->tid, NULL, NULL);
+    return -EPERM;
 }
 
 static int run_program(struct lw_remote_call *call, struct program *program)
@@ -137,8 +160,12 @@ static int run_program(struct lw_remote_call *call, struct program *program)
     int error = lw_borrowed_write_mask(call, ~SIGNAL_BIT(call->end_signal));
     if (!error)
         error = lw_registers_write(call->tid, &registers);
+    call->in_program = true;
     if (!error)
         error = lw_borrowed_run(call, PTRACE_CONT, false, is_end);
+    call->in_program = false;
+    if (!error && call->has_left)
+        return let_go(call);
     if (!error)
         error = lw_borrowed_write_mask(call, UINT64_MAX);
     if (!error) /* from here on, it must not look at the requests any more */
@@ -192,7 +219,7 @@ static int choose_end_signal(const struct lw_remote_call *call)
 {
     static const int candidates[] = {SIGURG, SIGWINCH, SIGCHLD};
     struct lw_task_status status;
-    if (call->code.program == 0 || !call->under_frame ||
+    if (call->code.program == 0 || !call->under_frame || call->signal_refused ||
         lw_task_status_read(call->tracer->pid, call->tid, &status) != 0)
         return 0;
     for (size_t i = 0; i < sizeof(candidates) / sizeof(candidates[0]); i++)

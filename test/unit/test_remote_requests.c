@@ -3,6 +3,9 @@
  * the same. */
 #include "remote_child.h"
 
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+
 #include "leakwatch/arch/remote_program.h"
 
 /* How many copies of the program are in the child's executable mappings. */
@@ -140,12 +143,94 @@ static void test_the_same_signal_from_elsewhere(void **state)
     fixture_kill(fixture);
 }
 
+/* ---- the signal that ends the program is refused ---- */
+
+static struct sock_filter no_tkill[] = {
+    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_tkill, 0, 1),
+    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+};
+static struct sock_filter neither_may_wait[] = {
+    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_tkill, 1, 0),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ppoll, 0, 1),
+    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+};
+/* The child has all this at the same addresses. */
+static const struct sock_fprog filters[] = {{LENGTH(no_tkill), no_tkill},
+                                            {LENGTH(neither_may_wait), neither_may_wait}};
+
+/* As a security module does it: the thread has been borrowed, so it did not filter its calls. The
+ * filter is there at the end of this program already. */
+static int filter_calls(struct lw_remote_call *call, size_t filter)
+{
+    struct lw_remote_request requests[] = {
+        {.number = SYS_prctl, .arguments = {PR_SET_NO_NEW_PRIVS, 1}},
+        {.number = SYS_seccomp,
+         .arguments = {SECCOMP_SET_MODE_FILTER, 0, (uint64_t)(uintptr_t)&filters[filter]}},
+    };
+    return lw_remote_call_make_all(call, requests, LENGTH(requests));
+}
+
+static void test_the_signal_is_refused(void **state)
+{
+    struct fixture *fixture = *state;
+    for (size_t i = 0; i < LENGTH(kinds); i += 3) {
+        struct lw_remote_request requests[] = {
+            {.number = SYS_getpid}, {.number = SYS_munmap, .arguments = {1, 4096}}, {.number = 1}};
+        start(fixture, &kinds[i]);
+        struct lw_remote_call *call = begin(fixture);
+        assert_int_equal(filter_calls(call, 0), 0);
+        for (int n = 0; n < 2; n++) {
+            assert_int_equal(lw_remote_call_make_all(call, requests, LENGTH(requests)), 0);
+            assert_int_equal(requests[0].result, fixture->child);
+            assert_int_equal(requests[1].result, -EINVAL);
+            assert_int_equal(requests[2].result, -ECANCELED);
+        }
+        end(call);
+        assert_int_equal(count_programs(fixture), 0);
+        unsigned rounds = board->rounds;
+        feed(fixture, kinds[i].body);
+        assert_true(pump(fixture, 5000, &board->rounds, rounds + 1));
+        expect_no_harm(kinds[i].name);
+        fixture_kill(fixture);
+    }
+}
+
+/* Then the thread is on its way again before we can stop it: that is told. */
+static void test_nor_may_it_wait(void **state)
+{
+    struct fixture *fixture = *state;
+    start(fixture, &kinds[0]);
+    struct lw_remote_call *call = begin(fixture);
+    assert_int_equal(filter_calls(call, 1), one_by_one ? 0 : -EPERM);
+    assert_int_equal(lw_remote_call_end(call, NULL), one_by_one ? 0 : -ESRCH);
+    assert_int_equal(count_programs(fixture), 0);
+    assert_true(pump(fixture, 5000, &board->rounds, board->rounds + 5));
+    expect_no_harm("no signal");
+    fixture_kill(fixture);
+}
+
+/* The assembler cannot check this. */
+static void test_the_wait_is_where_the_header_says(void **state)
+{
+    (void)state;
+    static const uint8_t system_call[] = {0x0f, 0x05};
+    assert_memory_equal(lw_remote_program_code + LW_REMOTE_PROGRAM_REST - sizeof(system_call),
+                        system_call, sizeof(system_call));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_results_of_a_list),
         cmocka_unit_test(test_an_error_ends_it),
         cmocka_unit_test(test_the_same_signal_from_elsewhere),
+        cmocka_unit_test(test_the_wait_is_where_the_header_says),
+        cmocka_unit_test(test_the_signal_is_refused),
+        cmocka_unit_test(test_nor_may_it_wait),
     };
     int failed = cmocka_run_group_tests(tests, setup_board, teardown_board);
     one_by_one = true;

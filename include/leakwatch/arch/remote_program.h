@@ -11,7 +11,9 @@
 #define LW_REQUEST_MAY_FAIL 1u /* the calls behind it do not need it */
 /* And so does any other result than its first argument (MAP_FIXED_NOREPLACE before Linux 4.17). */
 #define LW_REQUEST_IS_FIXED 2u
-#define LW_REQUEST_IS_LAST  4u /* made in any case, also after an error */
+/* Made in any case, also after an error. Where it has failed, the program waits (ppoll) for as long
+ * as its third and fourth argument say, a struct timespec, before it returns. */
+#define LW_REQUEST_IS_LAST 4u
 
 /* One system call, as the program reads it. */
 struct lw_program_request {
@@ -28,10 +30,11 @@ struct lw_program_request {
  * address it is given by lw_registers_set_program, and then returns to where the stack pointer
  * pointed at that moment. Until then the stack pointer is below the requests, so that the frame of
  * a signal handler does not overwrite them. LW_REMOTE_PROGRAM_END is the offset of the instruction
- * behind the system call.
+ * behind the system call, LW_REMOTE_PROGRAM_REST that behind the wait.
  */
-#define LW_REMOTE_PROGRAM_SIZE 112u
+#define LW_REMOTE_PROGRAM_SIZE 128u
 #define LW_REMOTE_PROGRAM_END  43u
+#define LW_REMOTE_PROGRAM_REST 119u
 extern const uint8_t lw_remote_program_code[LW_REMOTE_PROGRAM_SIZE];
 
 void lw_registers_set_program(struct lw_registers *registers, uint64_t program, uint64_t requests);

@@ -14,12 +14,13 @@
  * so that the program cannot tell. All other threads run on: their stops are dispatched here, and
  * nobody else polls the tracer until the end. The calls are made by a small program, which lies in
  * padding of the target's code meanwhile and ends with a signal to the thread itself, that its
- * tracer takes away: so the thread goes through one stop for any number of calls. Where that is not
- * possible they run from system call stop to system call stop (PTRACE_SYSCALL), at a system call
- * instruction that the target has anyway. A call that sleeps with a time limit (nanosleep, poll)
- * must not be made: it would overwrite the kernel's note of how to restart the thread's own. A
- * thread that filters its system calls (seccomp) is not asked to make any; whether syscall user
- * dispatch permits a call is the caller's business.
+ * tracer takes away: so the thread goes through one stop for any number of calls. Where the signal
+ * is refused, the thread waits to be stopped. Where all of that is not possible, the calls run from
+ * system call stop to system call stop (PTRACE_SYSCALL), at a system call instruction that the
+ * target has anyway. A call that sleeps with a time limit (nanosleep, poll) must not be made: it
+ * would overwrite the kernel's note of how to restart the thread's own. A thread that filters its
+ * system calls (seccomp) is not asked to make any; whether syscall user dispatch permits a call is
+ * the caller's business.
  *
  * A stop by SIGSTOP that comes meanwhile stops the other threads at once, and the borrowed one when
  * it is given back; of a stopped process, the thread is stopped again afterwards.
@@ -67,7 +68,9 @@ static inline bool lw_remote_result_is_error(int64_t result)
     return result < 0 && result >= -4095;
 }
 
-/* Makes system calls, one after the other: 0 and the results, or an error as above. */
+/* Makes system calls, one after the other: 0 and the results, or an error as above; -EPERM: the
+ * thread may neither send itself a signal nor wait, so it has gone its way, and the results are not
+ * known. */
 int lw_remote_call_make_all(struct lw_remote_call *call, struct lw_remote_request *requests,
                             size_t count);
 

@@ -16,7 +16,8 @@
 #define MAX_ERROR       4095
 /* As the header has them. */
 #define PROGRAM_END     43
-#define PROGRAM_SIZE    112
+#define PROGRAM_SIZE    128
+#define SYS_ppoll       271
 
     .section .rodata
     .balign 16
@@ -56,6 +57,15 @@ lw_remote_program_code:
     jz      .Lfailed
     jmp     lw_remote_program_code
 .Ldone:
+    test    %rax, %rax
+    jz      .Lreturn
+    mov     $SYS_ppoll, %eax /* it leaves no note of how to restart another call */
+    xor     %edi, %edi
+    xor     %esi, %esi
+    lea     ARGUMENT(2), %rdx
+    xor     %r10d, %r10d
+    syscall
+.Lreturn:
     mov     %rbp, %rsp
     ret
     .if .Lend - lw_remote_program_code != PROGRAM_END
