@@ -450,16 +450,22 @@ int lw_breakpoint_table_restore_padding(struct lw_breakpoint_table *table)
 }
 
 /* What was planted when the copy was made may have been lifted since, so its own bytes decide. */
-int lw_breakpoint_table_clean_copy(const struct lw_breakpoint_table *table, struct lw_memory *child)
+int lw_breakpoint_table_lift_copy(const struct lw_breakpoint_table *table, struct lw_memory *child)
 {
-    int result = restore_paddings(table, child, true);
-    int lifted = lw_remote_program_lift(table, child);
-    if (lifted)
-        result = lifted;
+    int result = 0;
     lw_vector_for_each (item, &table->sorted) {
         int error = restore_byte(*item, child);
         if (error)
             result = error;
     }
     return result;
+}
+
+int lw_breakpoint_table_clean_copy(const struct lw_breakpoint_table *table, struct lw_memory *child)
+{
+    int result = lw_breakpoint_table_lift_copy(table, child);
+    int restored = restore_paddings(table, child, true);
+    int lifted = lw_remote_program_lift(table, child);
+    result = result ? result : restored;
+    return result ? result : lifted;
 }

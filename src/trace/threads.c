@@ -176,19 +176,25 @@ void lw_threads_expect_child(struct lw_tracer *tracer, const struct lw_thread *c
     }
 }
 
-void lw_threads_clean(const struct lw_tracer *tracer, pid_t tid)
+static void clean(const struct lw_tracer *tracer, pid_t tid,
+                  int (*how)(const struct lw_breakpoint_table *, struct lw_memory *))
 {
     struct lw_process_memory memory;
     lw_error *error = lw_process_memory_init(&memory, tid);
     int result = error ? -lw_error_code(error) : 0;
     if (!error) {
-        result = lw_breakpoint_table_clean_copy(tracer->breakpoints, &memory.memory);
+        result = how(tracer->breakpoints, &memory.memory);
         lw_process_memory_deinit(&memory);
     }
     lw_error_destroy(error);
     if (result != 0 && result != -ESRCH)
         lw_warn("cannot take our breakpoints out of forked process %d: errno %d", (int)tid,
                 -result);
+}
+
+void lw_threads_clean(const struct lw_tracer *tracer, pid_t tid)
+{
+    clean(tracer, tid, lw_breakpoint_table_clean_copy);
 }
 
 /* A new tracee that is a process of its own, with a copy of the target's memory, is cleaned and let
@@ -208,8 +214,10 @@ static bool release_child(struct lw_tracer *tracer, const struct lw_stop *stop, 
         *foreign = true;
         return false;
     }
+    /* Should we be killed meanwhile, it must not have breakpoints without a handler for them. */
+    clean(tracer, tid, lw_breakpoint_table_lift_copy);
     lw_guard_leave_child(tracer, stop);
-    lw_threads_clean(tracer, tid);
+    clean(tracer, tid, lw_breakpoint_table_clean_copy);
     lw_ptrace_detach(tid, 0);
     return true;
 }

@@ -100,6 +100,10 @@ static void test_clean_copy(void **state)
     assert_false(is_clean(&copy.memory, push->address, 1));
     assert_int_equal(lw_breakpoint_lift(fixture->table, ret), 0); /* since the fork */
 
+    /* First the breakpoints, while there is a handler for them, should we be killed. */
+    assert_int_equal(lw_breakpoint_table_lift_copy(fixture->table, &copy.memory), 0);
+    assert_true(is_clean(&copy.memory, page_of(push->address), PAGE));
+    assert_false(is_clean(&copy.memory, page_of(push->copy), PAGE));
     assert_int_equal(lw_breakpoint_table_clean_copy(fixture->table, &copy.memory), 0);
     assert_true(is_clean(&copy.memory, page_of(push->address), PAGE));
     assert_true(is_clean(&copy.memory, page_of(ret->address), PAGE));

@@ -98,8 +98,9 @@ void lw_breakpoint_mask(const struct lw_breakpoint_table *table, uint64_t addres
 int lw_breakpoint_table_lift_all(struct lw_breakpoint_table *table);
 /* Gives the padding back, once no thread can be in a copy. */
 int lw_breakpoint_table_restore_padding(struct lw_breakpoint_table *table);
-/* Both, in the memory of a child that has a copy of the target's; the table itself does not change.
- */
+/* The first, and both, in the memory of a child that has a copy of the target's; the table itself
+ * does not change. */
+int lw_breakpoint_table_lift_copy(const struct lw_breakpoint_table *table, struct lw_memory *child);
 int lw_breakpoint_table_clean_copy(const struct lw_breakpoint_table *table,
                                    struct lw_memory *child);
 
