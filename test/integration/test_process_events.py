@@ -44,6 +44,23 @@ def test_children_of_every_moment_run_untouched(target, healthy_watch):
     assert_working(forker)
     count = forker.ask("count")
     assert count["failures"] == 0, f"wait status {count['last_failure']:#x}"
+    assert count["patched"] == 0
+
+
+def test_a_storm_of_children(target, healthy_watch):
+    """Hundreds a second, of all kinds, by threads of which one forks while others share memory with
+    a child: each finds its work right, and itself untraced and without breakpoints."""
+    forker = target("forker", 200, 3)
+    watch = healthy_watch(forker.pid, "-e", "300ms", "-i", "1h")
+    before = forker.ask("count")["progress"]
+    plan = forker.ask("leak")["leaks"]
+    wait_until(lambda: forker.ask("count")["progress"] >= before + 300, "300 children")
+    assert settled_leaks(watch, plan) == plan
+    watch.detach()
+    assert_working(forker)
+    count = forker.ask("count")
+    assert count["failures"] == 0, f"wait status {count['last_failure']:#x}"
+    assert count["patched"] == 0
 
 
 def test_a_living_child_is_untraced_and_clean(target, healthy_watch, engine):

@@ -4,30 +4,53 @@
 #include "target.h"
 #include "workload.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <spawn.h>
+#include <stdatomic.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 /*
- * forker [children a second]
- *   count    answers with the children that were waited for, and with the failures
+ * forker [CHILDREN [THREADS]]   so many children a second are started by each of the threads
+ *   count    answers with the children that were waited for, with the failures, and with how many
+ *            found a breakpoint in their malloc and nothing else
  *   linger   forks a child that allocates until its input ends; answers with its PID
  *   leak     the parent leaks 100 blocks of 10 bytes; answers with it
  */
 extern char **environ;
 
 /* Exit codes of children, to tell failures apart. */
-enum { CORRUPT = 11, NO_GRANDCHILD = 12, NO_MEMORY = 13, GRANDCHILD_KILLED = 100 };
+enum {
+    CORRUPT = 11,
+    NO_GRANDCHILD = 12,
+    NO_MEMORY = 13,
+    TRACED = 14,
+    PATCHED = 15,
+    GRANDCHILD_KILLED = 100
+};
 
 static struct {
-    unsigned long done, failures;
+    unsigned long done, failures, patched;
     int last_failure; /* wait status */
     struct workload background;
     int alive; /* write end of a pipe that a lingering child reads */
 } forker;
 
 static char *const true_argv[] = {(char *)"true", NULL};
+
+/* Of a child that has memory of its own: 0, or the exit code that says what is wrong. */
+static int check_child(void)
+{
+    char status[4096] = "";
+    const int fd = open("/proc/self/status", O_RDONLY);
+    const ssize_t size = read(fd, status, sizeof status - 1);
+    close(fd);
+    if (size <= 0 || strstr(status, "TracerPid:\t0\n") == NULL)
+        return TRACED;
+    return *(const unsigned char *)(uintptr_t)malloc == 0xcc ? PATCHED : 0; /* int3 */
+}
 
 /* A child that uses the allocator, and checks what it got, before it leaves. */
 static pid_t fork_allocating(void)
@@ -39,7 +62,7 @@ static pid_t fork_allocating(void)
     workload_init(&workload, (uint64_t)getpid());
     workload_run(&workload, 300, 0);
     workload_drain(&workload);
-    _exit(workload.corrupt != 0 ? CORRUPT : 0);
+    _exit(workload.corrupt != 0 ? CORRUPT : check_child());
 }
 
 /* A child with children of its own. */
@@ -89,22 +112,52 @@ static pid_t vfork_allocating(void)
     return pid;
 }
 
+static int share_memory(void *unused)
+{
+    (void)unused;
+    unsigned char *blocks[8];
+    for (unsigned i = 0; i < 8; i++) {
+        blocks[i] = malloc(100);
+        if (blocks[i] == NULL)
+            syscall(SYS_exit, NO_MEMORY);
+        memset(blocks[i], (int)i, 100);
+    }
+    for (unsigned i = 0; i < 8; i++) {
+        if (blocks[i][0] != i || blocks[i][99] != i)
+            syscall(SYS_exit, CORRUPT);
+        free(blocks[i]);
+    }
+    syscall(SYS_exit, 0); /* without the parent's exit handlers */
+    return 0;
+}
+
+/* The thread waits for the child, which has its thread pointer: no two use that at a time. */
+static pid_t clone_sharing(void)
+{
+    static _Thread_local _Alignas(16) unsigned char stack[64 << 10];
+    return clone(share_memory, stack + sizeof stack, CLONE_VM | SIGCHLD, NULL);
+}
+
 static pid_t spawn(void)
 {
     pid_t pid = -1;
     return posix_spawn(&pid, "/bin/true", NULL, NULL, true_argv, environ) == 0 ? pid : -1;
 }
 
-static pid_t (*const ways[])(void) = {fork_allocating, fork_nested,      fork_and_exec,
-                                      vfork_and_exec,  vfork_allocating, spawn};
+static pid_t (*const ways[])(void) = {fork_allocating,  fork_nested, fork_and_exec, vfork_and_exec,
+                                      vfork_allocating, spawn,       clone_sharing};
 
 static void *fork_main(void *argument)
 {
+    static atomic_uint first;
     long period_us = *(const long *)argument;
-    for (unsigned i = 0;; i++) {
+    for (unsigned i = first++;; i++) {
         int status = -1;
         pid_t pid = ways[i % (sizeof ways / sizeof ways[0])]();
-        if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0) {
+        if (pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) &&
+            WEXITSTATUS(status) == PATCHED) {
+            __atomic_add_fetch(&forker.patched, 1, __ATOMIC_RELAXED);
+        } else if (status != 0) {
             forker.last_failure = status;
             __atomic_add_fetch(&forker.failures, 1, __ATOMIC_RELAXED);
         }
@@ -161,10 +214,11 @@ static void obey(const char *line)
 {
     long number;
     if (is_command(line, "count", 0, &number)) {
-        say("{\"progress\":%lu,\"failures\":%lu,\"last_failure\":%d,\"corrupt\":%lu}",
+        say("{\"progress\":%lu,\"failures\":%lu,\"last_failure\":%d,\"patched\":%lu,"
+            "\"corrupt\":%lu}",
             __atomic_load_n(&forker.done, __ATOMIC_RELAXED),
             __atomic_load_n(&forker.failures, __ATOMIC_RELAXED), forker.last_failure,
-            forker.background.corrupt);
+            __atomic_load_n(&forker.patched, __ATOMIC_RELAXED), forker.background.corrupt);
     } else if (is_command(line, "linger", 0, &number)) {
         say("{\"pid\":%d}", fork_lingering());
     } else if (is_command(line, "leak", 0, &number)) {
@@ -181,9 +235,11 @@ int main(int argc, char **argv)
     period_us = rate > 0 ? 1000000 / rate : 0;
     pthread_t thread;
     workload_init(&forker.background, 1);
-    if (pthread_create(&thread, NULL, fork_main, &period_us) != 0 ||
-        pthread_create(&thread, NULL, background_main, NULL) != 0)
+    if (pthread_create(&thread, NULL, background_main, NULL) != 0)
         return 1;
+    for (long i = argument_or(argc, argv, 2, 1); i > 0; i--)
+        if (pthread_create(&thread, NULL, fork_main, &period_us) != 0)
+            return 1;
     say("{\"ready\":%d}", getpid());
     char line[128];
     while (hear(line, sizeof line))
