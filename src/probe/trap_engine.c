@@ -269,7 +269,11 @@ static void trap_stop(struct lw_engine *engine, struct lw_engine_detachment *det
             .stopped = left.stopped,
             .restored = error == 0 || error == -ESRCH,
         };
-        if (!detachment->restored)
+        if (error == -EPERM && error == guarded)
+            lw_warn("every thread of process %d filters its system calls by now (seccomp): the "
+                    "breakpoints are out, but a handler for SIGTRAP stays, in padding of its code",
+                    (int)trap->tracer.pid);
+        else if (!detachment->restored)
             lw_log(LW_LOG_ERROR, "cannot restore the code of process %d: %s", (int)trap->tracer.pid,
                    strerror(-error));
     }

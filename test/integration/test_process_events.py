@@ -164,6 +164,17 @@ def test_sigkill_from_outside(target, watch):
     assert storm.wait() == -signal.SIGKILL
 
 
+def test_killed_while_stopped(target, watch):
+    """By SIGSTOP, or by us as far as that can be told: the end is told, and nobody waits for ever."""
+    storm = target("storm", 4, "run")
+    watching = watch(storm.pid, "-i", "1h")
+    os.kill(storm.pid, signal.SIGSTOP)
+    wait_until(lambda: read_status(storm.pid, storm.pid)["State"].startswith(("T", "t")), "stopped")
+    os.kill(storm.pid, signal.SIGKILL)
+    assert_watch_tells_end(watching, pid=storm.pid)
+    assert storm.wait() == -signal.SIGKILL
+
+
 def test_the_leader_may_end_before_its_threads(target, watch):
     """The process lives on, and is watched, when only its first thread has ended."""
     exiter = target("exiter", "leader", 2)

@@ -8,7 +8,7 @@ import time
 import pytest
 
 import harness
-from harness import (Health, assert_code_is_the_file, assert_working, leaks_of,
+from harness import (ENGINES, Health, assert_code_is_the_file, assert_working, leaks_of,
                      recorder_mappings, settled_leaks)
 
 pytestmark = pytest.mark.skipif("record" not in harness.ENGINES,
@@ -70,15 +70,33 @@ def test_no_table_is_locked(target, healthy_watch):
     assert_working(limited)
 
 
-def test_who_filters_system_calls_makes_none_for_us(target, watch):
+@pytest.mark.parametrize("with_engine", ENGINES)
+def test_who_filters_system_calls_makes_none_for_us(target, watch, with_engine):
     """The best thread to borrow, since it sleeps, would be killed for it."""
     sandboxer = target("sandboxer", "worker")
     health = Health(sandboxer.pid)
     for _ in range(3):
-        watched = watch(sandboxer.pid, "--engine=record", "-i", "1h")
-        watched.detach()
+        watch(sandboxer.pid, f"--engine={with_engine}", "-i", "1h").detach()
     health.assert_same()
     assert_working(sandboxer)
+
+
+def test_breakpoints_where_all_filter_system_calls(target, watch):
+    """Before the attach, nobody has to make any. Since: the handler for SIGTRAP stays, as is told."""
+    sandboxer = target("sandboxer")
+    watched = watch(sandboxer.pid, "--engine=trap", "-i", "1h")
+    sandboxer.ask("filter")
+    assert_working(sandboxer)
+    watched.send_signal(signal.SIGINT)
+    assert watched.finish() == 1
+    assert "the breakpoints are out, but a handler for SIGTRAP stays" in watched.stderr()
+    assert_working(sandboxer)
+    filtered = target("sandboxer")
+    filtered.ask("filter")
+    health = Health(filtered.pid)
+    watch(filtered.pid, "--engine=trap", "-i", "1h").detach()
+    health.assert_same()
+    assert_working(filtered)
 
 
 def test_memory_stays_where_all_filter_system_calls(target, watch):

@@ -34,6 +34,7 @@ enum {
 static struct {
     unsigned long done, failures, patched;
     int last_failure; /* wait status */
+    unsigned last_way;
     struct workload background;
     int alive; /* write end of a pipe that a lingering child reads */
 } forker;
@@ -159,6 +160,7 @@ static void *fork_main(void *argument)
             __atomic_add_fetch(&forker.patched, 1, __ATOMIC_RELAXED);
         } else if (status != 0) {
             forker.last_failure = status;
+            forker.last_way = i % (sizeof ways / sizeof ways[0]);
             __atomic_add_fetch(&forker.failures, 1, __ATOMIC_RELAXED);
         }
         __atomic_add_fetch(&forker.done, 1, __ATOMIC_RELAXED);
@@ -214,11 +216,12 @@ static void obey(const char *line)
 {
     long number;
     if (is_command(line, "count", 0, &number)) {
-        say("{\"progress\":%lu,\"failures\":%lu,\"last_failure\":%d,\"patched\":%lu,"
-            "\"corrupt\":%lu}",
+        say("{\"progress\":%lu,\"failures\":%lu,\"last_failure\":%d,\"last_way\":%u,"
+            "\"patched\":%lu,\"corrupt\":%lu}",
             __atomic_load_n(&forker.done, __ATOMIC_RELAXED),
             __atomic_load_n(&forker.failures, __ATOMIC_RELAXED), forker.last_failure,
-            __atomic_load_n(&forker.patched, __ATOMIC_RELAXED), forker.background.corrupt);
+            forker.last_way, __atomic_load_n(&forker.patched, __ATOMIC_RELAXED),
+            forker.background.corrupt);
     } else if (is_command(line, "linger", 0, &number)) {
         say("{\"pid\":%d}", fork_lingering());
     } else if (is_command(line, "leak", 0, &number)) {

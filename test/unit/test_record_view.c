@@ -485,6 +485,8 @@ static void test_scribbled_over(void **state)
         view.sampled = i % 2;
         assert_int_equal(record_view_note_modules(&view), 0);
         for (int j = 0; j < 2; j++) {
+            view.fold.tried_ns = 0;
+            assert_int_equal(record_fold_when_full(&view, memory, 0), 0);
             struct lw_snapshot *snapshot = snap(true);
             uint64_t placed = 0;
             for (size_t k = 0; k < snapshot->stack_count; k++)
