@@ -302,6 +302,9 @@ static lw_error *arm(struct record_engine *record, bool hold)
     int result = lw_remote_code_find(&code, record->engine.modules);
     if (!result)
         result = lw_remote_call_begin(record->tracer, &code, &call);
+    if (result == -EPERM)
+        return lw_error_create(ENOTSUP, "the target's filters (seccomp) do not allow the system "
+                                        "calls that put the recorder in place");
     if (result)
         return explain_mapping(record, result);
     lw_error *error = map_agent(record, call);

@@ -10,6 +10,7 @@
 #include "leakwatch/base/cleanup.h"
 #include "leakwatch/base/text.h"
 #include "leakwatch/target/process.h"
+#include "leakwatch/trace/call_filter.h"
 #include "record.h"
 
 #define NEVER_OVERCOMMIT 2 /* vm.overcommit_memory */
@@ -25,8 +26,11 @@ lw_error *record_check_limits(const struct record_engine *record)
     const pid_t pid = record->engine.attachment.pid;
     struct lw_task_status status;
     struct rlimit limit;
-    if (lw_task_status_read(pid, pid, &status) == 0 && status.seccomp)
-        return lw_error_create(ENOTSUP, "the target filters its system calls (seccomp)");
+    if (lw_task_status_read(pid, pid, &status) == 0 && status.seccomp &&
+        !lw_call_filter_is_visible())
+        return lw_error_create(ENOTSUP, "the target filters its system calls (seccomp), and seeing "
+                                        "what it allows takes CAP_SYS_ADMIN, and no such filter of "
+                                        "leakwatch's own");
     /* What the recorder takes would be missing to the target. */
     if (prlimit(pid, RLIMIT_AS, NULL, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
         return lw_error_create(ENOTSUP, "the target's address space is limited (RLIMIT_AS)");

@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Stopping the one thread to which a stop does the least harm. */
 #include <errno.h>
+#include <linux/seccomp.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 
 #include "leakwatch/base/cleanup.h"
 #include "leakwatch/base/clock.h"
+#include "leakwatch/base/log.h"
 #include "leakwatch/base/text.h"
 #include "leakwatch/target/process.h"
+#include "leakwatch/trace/call_filter.h"
 #include "threads.h"
 
 /* A thread that has not stopped by then is stuck in the kernel: another one is asked too. */
@@ -62,11 +66,29 @@ static enum harm harm_to_call(unsigned long number)
     }
 }
 
-/* A filter may have the thread killed for a call that it does not expect; so may syscall user
- * dispatch. */
-static bool filters_calls(const struct lw_thread *thread, const struct lw_task_status *status)
+/* A filter may have the thread killed for a call that it does not expect, so it is looked at, which
+ * is possible once the thread has stopped; so may syscall user dispatch. */
+static bool must_not_call(const struct lw_thread *thread, const struct lw_task_status *status)
 {
-    return status->seccomp != 0 || thread->dispatches;
+    return thread->asks_leave ||
+           (status->seccomp != SECCOMP_MODE_DISABLED &&
+            (status->seccomp != SECCOMP_MODE_FILTER || !lw_call_filter_is_visible()));
+}
+
+/* The thread has stopped. */
+static bool filters_calls(const struct lw_tracer *tracer, pid_t tid)
+{
+    struct lw_task_status status;
+    long refused = -1;
+    if (lw_task_status_read(tracer->pid, tid, &status) == 0 &&
+        status.seccomp == SECCOMP_MODE_DISABLED)
+        return false;
+    int error = lw_call_filter_check(tid, &refused);
+    if (error)
+        lw_info("thread %d of process %d is not asked for system calls: its filters do not allow "
+                "number %ld (%s)",
+                (int)tid, (int)tracer->pid, refused, strerror(-error));
+    return error != 0;
 }
 
 /* <linux/ptrace.h>, since Linux 6.4 */
@@ -89,7 +111,7 @@ static enum harm harm_to(const struct lw_tracer *tracer, const struct lw_thread 
 {
     struct lw_task_status status;
     if (thread->foreign || lw_task_status_read(tracer->pid, thread->tid, &status) != 0 ||
-        lw_task_has_ended(&status) || filters_calls(thread, &status))
+        lw_task_has_ended(&status) || must_not_call(thread, &status))
         return HARM_GONE;
     if (thread->stopped)
         return HARM_NONE;
@@ -151,7 +173,7 @@ static bool is_ours(const struct lw_tracer *tracer, const struct lw_stop *stop)
     return true;
 }
 
-/* Can any thread be borrowed, sooner or later? 0; -EPERM: all filter their system calls; -ESRCH:
+/* Can any thread be borrowed, sooner or later? 0; -EPERM: none may make our calls; -ESRCH:
  * there are none but those of processes that only share the target's memory. */
 static int may_borrow(const struct lw_tracer *tracer)
 {
@@ -161,7 +183,7 @@ static int may_borrow(const struct lw_tracer *tracer)
         if ((*item)->foreign)
             continue;
         if (lw_task_status_read(tracer->pid, (*item)->tid, &status) != 0 ||
-            !filters_calls(*item, &status))
+            !must_not_call(*item, &status))
             return 0;
         result = -EPERM;
     }
@@ -186,9 +208,9 @@ int lw_threads_borrow(struct lw_tracer *tracer, struct lw_stop *stop, uint64_t *
         if (stop->kind == LW_STOP_NONE)
             continue;
         if (is_ours(tracer, stop)) {
-            if (!dispatches_calls(stop->tid))
+            if (!dispatches_calls(stop->tid) && !filters_calls(tracer, stop->tid))
                 return 0;
-            lw_tracer_thread(tracer, stop->tid)->dispatches = true; /* it has stopped in vain */
+            lw_tracer_thread(tracer, stop->tid)->asks_leave = true; /* it has stopped in vain */
         }
         int error = lw_threads_settle(tracer, stop);
         if (error)

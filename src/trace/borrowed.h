@@ -29,6 +29,7 @@ struct lw_remote_call {
     bool is_gone;
     bool stopped_by_us; /* and not by a stop signal: an -EINTR is our doing */
     bool was_disturbed; /* the process was stopped, or other stops came meanwhile */
+    bool is_filtered;   /* it makes no calls but lw_asked_calls */
     bool is_alone;      /* all other stops are left to others, and it stays stopped */
 
     struct lw_registers registers;

@@ -9,7 +9,6 @@
 #include "breakpoint_table.h"
 #include "leakwatch/base/clock.h"
 #include "leakwatch/base/log.h"
-#include "leakwatch/target/process.h"
 #include "leakwatch/trace/trap_handler.h"
 #include "leakwatch/trace/visit.h"
 #include "threads.h"
@@ -195,10 +194,8 @@ static int remove_from_child(struct lw_tracer *tracer, const struct lw_stop *sto
 
 void lw_guard_leave_child(struct lw_tracer *tracer, const struct lw_stop *stop)
 {
-    struct lw_task_status status;
     if (!tracer->breakpoints || tracer->breakpoints->guard.place == 0 ||
-        (stop->kind != LW_STOP_TRAP && stop->kind != LW_STOP_GROUP) ||
-        lw_task_status_read(stop->tid, stop->tid, &status) != 0 || status.seccomp)
+        (stop->kind != LW_STOP_TRAP && stop->kind != LW_STOP_GROUP))
         return;
     int error = remove_from_child(tracer, stop);
     if (error && error != -ESRCH)

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <linux/rseq.h>
+#include <linux/seccomp.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,8 @@
 #include "leakwatch/arch/signal_frame.h"
 #include "leakwatch/base/clock.h"
 #include "leakwatch/base/log.h"
+#include "leakwatch/target/process.h"
+#include "leakwatch/trace/call_filter.h"
 #include "threads.h"
 
 #define WARN_NS  (5 * LW_NS_PER_SECOND)
@@ -190,7 +193,13 @@ static int begin_at_stop(struct lw_remote_call *call, const struct lw_stop *stop
     int error = read_state(call);
     if (error)
         return error;
-    error = check_instruction(call);
+    struct lw_task_status status;
+    call->is_filtered = lw_task_status_read(call->tid, call->tid, &status) != 0 ||
+                        status.seccomp != SECCOMP_MODE_DISABLED;
+    if (call->is_filtered && call->is_alone)
+        error = lw_call_filter_check(call->tid, NULL);
+    if (!error)
+        error = check_instruction(call);
     if (!error)
         error = lay_way_back(call);
     if (!error)

@@ -10,6 +10,7 @@
 #include "borrowed.h"
 #include "breakpoint_table.h"
 #include "leakwatch/target/process.h"
+#include "leakwatch/trace/call_filter.h"
 #include "threads.h"
 
 #define SIGNAL_BIT(number) (1ull << ((number)-1))
@@ -237,6 +238,9 @@ int lw_remote_call_make_all(struct lw_remote_call *call, struct lw_remote_reques
         return -ESRCH;
     if (count == 0)
         return 0;
+    for (size_t i = 0; i < count; i++)
+        if (call->is_filtered && !lw_call_is_asked(requests[i].number, requests[i].arguments))
+            return -EPERM;
     for (size_t i = 0; i < count; i++)
         requests[i].result = -ECANCELED;
     call->end_signal = choose_end_signal(call);

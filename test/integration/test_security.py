@@ -15,8 +15,9 @@ from harness import (Target, Watch, assert_working, leaks_of, read_status, run_l
                      settled_leaks, target_path, threads, wait_until)
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-CAPABILITIES = {1: "DAC_OVERRIDE", 19: "SYS_PTRACE", 23: "SYS_NICE", 40: "CHECKPOINT_RESTORE"}
-ENGINES = {"DAC_OVERRIDE", "SYS_PTRACE", "SYS_NICE", "CHECKPOINT_RESTORE"}
+CAPABILITIES = {1: "DAC_OVERRIDE", 19: "SYS_PTRACE", 21: "SYS_ADMIN", 23: "SYS_NICE",
+                40: "CHECKPOINT_RESTORE"}
+ENGINES = {"DAC_OVERRIDE", "SYS_PTRACE", "SYS_ADMIN", "SYS_NICE", "CHECKPOINT_RESTORE"}
 NOBODY = 65534
 
 BLOCKS = 10

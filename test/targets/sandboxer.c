@@ -1,17 +1,31 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Allocates; then may be killed for any mapping: sandboxer [worker]: a second thread is, at once.
- * Commands: filter (all threads are), count. */
+/* Allocates, with filters for its system calls: sandboxer [worker|filtered|hardened]
+ *   worker    a second thread would be killed for any mapping
+ *   filtered  all threads would, from the start
+ *   hardened  all would be for what a service of systemd's is forbidden (SystemCallFilter=,
+ *             MemoryDenyWriteExecute=), by several filters
+ * Commands: filter (as with filtered), harden (as with hardened), count. */
 #include "target.h"
 
+#include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
 static atomic_long progress;
+
+static void install(struct sock_filter *code, unsigned short length, unsigned flags)
+{
+    const struct sock_fprog program = {length, code};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+        syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program) != 0)
+        _exit(98);
+}
 
 static void filter(unsigned flags)
 {
@@ -24,10 +38,39 @@ static void filter(unsigned flags)
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
     };
-    const struct sock_fprog program = {sizeof code / sizeof code[0], code};
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
-        syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program) != 0)
-        _exit(98);
+    install(code, sizeof code / sizeof code[0], flags);
+}
+
+static void harden(void)
+{
+    static struct sock_filter architecture[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    static struct sock_filter calls[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ptrace, 4, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mount, 3, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_bpf, 2, 0),
+        BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, SYS_clone3 + 20, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+    };
+    static struct sock_filter writable_code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mmap, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])),
+        BPF_STMT(BPF_ALU | BPF_AND | BPF_K, PROT_WRITE | PROT_EXEC),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PROT_WRITE | PROT_EXEC, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+    };
+    install(architecture, sizeof architecture / sizeof architecture[0], SECCOMP_FILTER_FLAG_TSYNC);
+    install(calls, sizeof calls / sizeof calls[0], SECCOMP_FILTER_FLAG_TSYNC);
+    install(writable_code, sizeof writable_code / sizeof writable_code[0],
+            SECCOMP_FILTER_FLAG_TSYNC);
 }
 
 static void *wait_filtered(void *begun)
@@ -67,12 +110,17 @@ int main(int argc, char **argv)
     char line[64];
     long unused;
     pthread_t thread;
-    atomic_bool begun = argc < 2 || strcmp(argv[1], "worker") != 0;
+    const char *kind = argc > 1 ? argv[1] : "";
+    atomic_bool begun = strcmp(kind, "worker") != 0;
     if (pthread_create(&thread, NULL, work, NULL) != 0 ||
         (!begun && pthread_create(&thread, NULL, wait_filtered, &begun) != 0))
         return 1;
-    while (!atomic_load(&begun))
+    while (!atomic_load(&begun) || atomic_load(&progress) == 0) /* its own mappings are made */
         sleep_ms(1);
+    if (strcmp(kind, "filtered") == 0)
+        filter(SECCOMP_FILTER_FLAG_TSYNC);
+    if (strcmp(kind, "hardened") == 0)
+        harden();
     say("{\"pid\":%d}", (int)getpid());
     for (;;) {
         wait_elsewhere(STDIN_FILENO, -1);
@@ -80,6 +128,8 @@ int main(int argc, char **argv)
             break;
         if (is_command(line, "filter", 0, &unused))
             filter(SECCOMP_FILTER_FLAG_TSYNC);
+        if (is_command(line, "harden", 0, &unused))
+            harden();
         say("{\"progress\":%ld}", atomic_load(&progress));
     }
     return 0;

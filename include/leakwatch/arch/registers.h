@@ -80,5 +80,7 @@ bool lw_registers_call_broken_off(const struct lw_registers *registers);
 /* The bytes of a system call instruction. */
 #define LW_SYSCALL_SIZE 2
 extern const uint8_t lw_syscall_instruction[LW_SYSCALL_SIZE];
+/* AUDIT_ARCH_..., by which filters (seccomp) know the instruction's calls. */
+extern const uint32_t lw_syscall_arch;
 
 #endif

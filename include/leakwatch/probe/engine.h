@@ -110,10 +110,12 @@ struct lw_engine {
 
 /* What an engine needs once it has attached: to read and leave the process; to open its memory, and
  * that of its children (/proc/PID/mem), and its libraries; to find those that were deleted
- * (map_files); to be quick while a thread waits for it. */
+ * (map_files); to see what filters a thread has for its system calls by then (CAP_SYS_ADMIN, which
+ * is no more than the first of these); to be quick while a thread waits for it. */
 #define LW_ENGINE_PRIVILEGES                                                                       \
     (LW_PRIVILEGE(CAP_SYS_PTRACE) | LW_PRIVILEGE(CAP_DAC_OVERRIDE) |                               \
-     LW_PRIVILEGE(CAP_CHECKPOINT_RESTORE) | LW_PRIVILEGE(CAP_SYS_NICE))
+     LW_PRIVILEGE(CAP_CHECKPOINT_RESTORE) | LW_PRIVILEGE(CAP_SYS_ADMIN) |                          \
+     LW_PRIVILEGE(CAP_SYS_NICE))
 
 /* Makes an engine that has touched nothing yet; NULL: out of memory. */
 typedef struct lw_engine *lw_engine_create(const struct lw_engine_options *options);

@@ -19,8 +19,8 @@
  * system call stop to system call stop (PTRACE_SYSCALL), at a system call instruction that the
  * target has anyway. A call that sleeps with a time limit (nanosleep, poll) must not be made: it
  * would overwrite the kernel's note of how to restart the thread's own. A thread that filters its
- * system calls (seccomp) is not asked to make any; whether syscall user dispatch permits a call is
- * the caller's business.
+ * system calls (seccomp) is asked only where all of its filters allow all that is ever asked
+ * (trace/call_filter.h), and makes no other calls; one with syscall user dispatch is not asked.
  *
  * A stop by SIGSTOP that comes meanwhile stops the other threads at once, and the borrowed one when
  * it is given back; of a stopped process, the thread is stopped again afterwards.
@@ -40,7 +40,7 @@ struct lw_remote_code {
 /* Everything that is planted must be planted later. 0; -ESRCH: the target has ended or become
  * another program, whose stop is left to be seen by the next lw_tracer_next; -EFAULT: there is no
  * such instruction there; -ETIMEDOUT: no thread could be stopped within a second (all are stuck in
- * the kernel); -EPERM: every thread filters its system calls; -ENOMEM. */
+ * the kernel); -EPERM: no thread is allowed to make our calls; -ENOMEM. */
 int lw_remote_call_begin(struct lw_tracer *tracer, const struct lw_remote_code *code,
                          struct lw_remote_call **call);
 

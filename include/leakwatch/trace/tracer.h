@@ -35,7 +35,8 @@
 struct lw_thread {
     pid_t tid;
     bool foreign;        /* of another process that shares the target's memory (vfork, CLONE_VM) */
-    bool dispatches;     /* it was seen to have its system calls turned into SIGSYS (prctl(2)) */
+    bool asks_leave;     /* it was seen to have system calls that we need turned into SIGSYS
+                            (prctl(2)), or not to be allowed them (seccomp(2)) */
     bool newborn;        /* its creator has told of it, and its first stop is still to come */
     bool stopped;        /* in a group-stop (PTRACE_LISTEN) */
     bool blocks_sigtrap; /* a trap unblocks SIGTRAP (force_sig), and this thread wants it blocked */

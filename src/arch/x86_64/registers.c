@@ -3,12 +3,14 @@
 #include "leakwatch/arch/registers.h"
 
 #include <errno.h>
+#include <linux/audit.h>
 #include <stddef.h>
 #include <sys/ptrace.h>
 
 #include "leakwatch/arch/remote_program.h"
 
 const uint8_t lw_syscall_instruction[LW_SYSCALL_SIZE] = {0x0f, 0x05};
+const uint32_t lw_syscall_arch = AUDIT_ARCH_X86_64;
 
 int lw_registers_read(pid_t tid, struct lw_registers *registers)
 {
