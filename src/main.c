@@ -19,5 +19,7 @@ int main(int argc, char **argv)
     lw_options_parse(&options, argc, argv);
     lw_log_set_level(log_level(&options));
     lw_log_find_journal();
-    return lw_session_run(&options);
+    int code = lw_session_run(&options);
+    lw_options_deinit(&options);
+    return code;
 }

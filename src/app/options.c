@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config.h"
 #include "leakwatch/base/clock.h"
 #include "leakwatch/base/units.h"
 #include "leakwatch/model/stack.h"
@@ -113,12 +114,19 @@ static const struct argp_option option_table[] = {
     {"error-exitcode", KEY_ERROR_EXITCODE, "N", 0,
      "Exit with N when blocks have expired at the end (default 0: they do not matter)", 5},
 
+    {0, 0, 0, 0, "Options from elsewhere:", 6},
+    {"config", LW_KEY_CONFIG, "FILE", 0,
+     "Read options from FILE, one a line: 'expire = 5m', or as on the command line; # begins a "
+     "comment. May be given several times. Options are also read from LEAKWATCH_OPTIONS; FILE "
+     "overrides that, and the command line both",
+     6},
+
     {0, 0, 0, 0, "Help:", -1},
     {0},
 };
 
-/* argp_error does not return: it prints the line and exits with argp_err_exit_status. */
-#define usage_error(state, ...) argp_error((state), __VA_ARGS__)
+/* Does not return. */
+#define usage_error(state, ...) lw_option_refuse((state)->input, __VA_ARGS__)
 
 static uint64_t parse_number(const struct argp_state *state, const char *option, const char *text,
                              uint64_t min, uint64_t max)
@@ -186,20 +194,15 @@ static void set_pid(struct lw_options *options, const struct argp_state *state, 
     options->pid = (pid_t)value;
 }
 
-/* A first argument of digits alone is a PID; anything else, and everything after "--", is a
- * command, whose own options are left alone. */
 static void set_argument(struct lw_options *options, struct argp_state *state, const char *text)
 {
-    int index = state->next - 1;
-    bool after_dashes = state->quoted != 0 && index >= state->quoted;
-
-    if (!after_dashes && text[0] != '\0' && text[strspn(text, "0123456789")] == '\0') {
+    if (!lw_argument_is_command(state, text)) {
         set_pid(options, state, text);
         return;
     }
     if (text[0] == '\0')
         usage_error(state, "the command is empty");
-    options->command = &state->argv[index];
+    options->command = &state->argv[state->next - 1];
     state->next = state->argc;
 }
 
@@ -389,7 +392,7 @@ static void finish(struct lw_options *options, const struct argp_state *state)
 
 static error_t parse_option(int key, char *text, struct argp_state *state)
 {
-    struct lw_options *options = state->input;
+    struct lw_options *options = ((struct lw_option_parse *)state->input)->options;
 
     switch (key) {
     case 'p':
@@ -485,9 +488,12 @@ void lw_options_parse(struct lw_options *options, int argc, char **argv)
     set_defaults(options);
     argp_program_version = "leakwatch " LEAKWATCH_VERSION;
     argp_err_exit_status = LW_EXIT_USAGE;
-    /* in order: options after the command are the command's own */
-    if (argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, options) != 0) {
-        fprintf(stderr, "leakwatch: out of memory\n");
-        exit(LW_EXIT_USAGE);
-    }
+    lw_config_parse(options, &argp, argc, argv);
+}
+
+void lw_options_deinit(struct lw_options *options)
+{
+    lw_vector_for_each (text, &options->texts)
+        free(*text);
+    lw_vector_deinit(&options->texts);
 }

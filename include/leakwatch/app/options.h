@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "leakwatch/base/vector.h"
 #include "leakwatch/report/report.h"
 
 enum lw_color { LW_COLOR_AUTO, LW_COLOR_ALWAYS, LW_COLOR_NEVER };
@@ -57,15 +58,18 @@ struct lw_options {
     bool quiet;
     int verbosity; /* number of -v */
     enum lw_color color;
+    LW_VECTOR(char *)
+    texts; /* of LEAKWATCH_OPTIONS and --config: members above may point into it */
 };
 
 /*
- * Parses argv with argp. On bad usage it prints one line on stderr, says to try --help, and exits
- * with LW_EXIT_USAGE; --help,
+ * Parses LEAKWATCH_OPTIONS, the files of --config, and argv, with argp. On bad usage it prints one
+ * line on stderr, says to try --help, and exits with LW_EXIT_USAGE; --help,
  * --usage and --version print and exit with 0. Touches no process. Checks everything that can be
  * checked without one: a PID or a command but not both, durations above 0, min-size <= max-size,
  * no sampling by an engine that sees everything, and so on.
  */
 void lw_options_parse(struct lw_options *options, int argc, char **argv);
+void lw_options_deinit(struct lw_options *options);
 
 #endif
