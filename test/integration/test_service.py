@@ -89,3 +89,14 @@ def test_the_unit_is_valid(tmp_path):
         env={**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"}, capture_output=True, text=True,
         timeout=LIMIT, check=False)
     assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_the_unit_can_see_filters():
+    """The kernel shows them to nobody who has some: the settings by which systemd installs them."""
+    with open(UNIT, encoding="utf-8") as unit:
+        settings = [line.split("=")[0] for line in unit if re.match("[A-Z][A-Za-z]+=", line)]
+    assert "CapabilityBoundingSet" in settings
+    filtering = [name for name in settings
+                 if re.match("SystemCall|Restrict|LockPersonality|MemoryDeny|PrivateDevices|"
+                             "Protect(Kernel|Clock|Hostname)", name)]
+    assert not filtering
