@@ -108,7 +108,9 @@ static const struct argp_option option_table[] = {
      "Colour: auto (on a terminal), always or never (default auto; no WHEN: always)", 4},
     {"quiet", 'q', 0, 0, "On standard error, errors only: no warnings, no status line", 4},
     {"verbose", 'v', 0, 0,
-     "Print addresses and full paths, say more on standard error; twice: still more", 4},
+     "Print addresses, full paths and names, and every frame; say more on standard error; twice: "
+     "still more",
+     4},
 
     {0, 0, 0, 0, "How to exit:", 5},
     {"error-exitcode", KEY_ERROR_EXITCODE, "N", 0,

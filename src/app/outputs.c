@@ -124,9 +124,11 @@ static int send_message(const struct lw_outgoing *each, const struct lw_message 
                         const sigset_t *ending, bool *over)
 {
     struct lw_draft draft = {0};
+    struct lw_writer_options writing = each->writing;
+    writing.columns = lw_output_columns(&each->output); /* a window may have changed */
     int result = lw_draft_begin(&draft);
     if (result == 0)
-        result = write_message(each->writer, draft.stream, &each->writing, message);
+        result = write_message(each->writer, draft.stream, &writing, message);
     if (result == 0) {
         result = lw_draft_send(&draft, fileno(each->output.stream), ending);
         *over |= lw_draft_was_interrupted();

@@ -12,6 +12,7 @@
 
 #include "leakwatch/base/cleanup.h"
 #include "stream.h"
+#include "terminal.h"
 
 /* %p -> PID, %% -> %; *path is the caller's. */
 static lw_error *expand_pattern(const char *pattern, pid_t pid, char **path)
@@ -224,4 +225,9 @@ lw_error *lw_output_close(struct lw_output *output)
 bool lw_output_is_terminal(const struct lw_output *output)
 {
     return output->stream && isatty(fileno(output->stream)) == 1;
+}
+
+unsigned lw_output_columns(const struct lw_output *output)
+{
+    return lw_output_is_terminal(output) ? lw_terminal_columns(fileno(output->stream)) : 0;
 }

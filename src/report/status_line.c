@@ -5,11 +5,11 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "leakwatch/base/clock.h"
 #include "leakwatch/base/units.h"
+#include "terminal.h"
 
 /* Room for the widest line; the terminal's width cuts it further. */
 #define LINE_MAX_BYTES 256
@@ -22,16 +22,6 @@ void lw_status_line_init(struct lw_status_line *line, FILE *stream, bool enabled
     /* a dumb terminal knows no erase-to-end-of-line */
     line->enabled =
         enabled && isatty(fileno(stream)) == 1 && terminal && strcmp(terminal, "dumb") != 0;
-}
-
-static unsigned terminal_columns(FILE *stream)
-{
-    struct winsize size;
-
-    /* A serial console reports a width of 0. */
-    if (ioctl(fileno(stream), TIOCGWINSZ, &size) != 0 || size.ws_col == 0)
-        return 80;
-    return size.ws_col;
 }
 
 static void append(char *buffer, size_t size, const char *format, ...)
@@ -80,7 +70,7 @@ void lw_status_line_draw(struct lw_status_line *line, const struct lw_status *st
     if (!line->enabled)
         return;
     /* the last column stays free: writing there makes some terminals wrap */
-    lw_status_line_format(status, terminal_columns(line->stream) - 1, text, sizeof(text));
+    lw_status_line_format(status, lw_terminal_columns(fileno(line->stream)) - 1, text, sizeof(text));
     fprintf(line->stream, "\r%s\033[K", text);
     fflush(line->stream);
     line->drawn = true;

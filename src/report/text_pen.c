@@ -6,11 +6,25 @@
 #include "leakwatch/base/clock.h"
 #include "leakwatch/base/text.h"
 
+/* Nothing can be laid out in fewer. */
+#define MIN_COLUMNS 20
+
 struct lw_pen lw_pen_init(FILE *stream, const struct lw_writer_options *options)
 {
+    const unsigned columns =
+        options->columns > 0 && options->columns < MIN_COLUMNS ? MIN_COLUMNS : options->columns;
+
     if (!options->color)
-        return (struct lw_pen){stream, "", "", "", options->verbose};
-    return (struct lw_pen){stream, "\033[1m", "\033[2m", "\033[0m", options->verbose};
+        return (struct lw_pen){stream, "", "", "", "", "", options->verbose, columns};
+    /* Red and magenta can be read on a dark and on a light background alike. */
+    return (struct lw_pen){.stream = stream,
+                           .bold = "\033[1m",
+                           .dim = "\033[2m",
+                           .plain = "\033[0m",
+                           .mark = "\033[1;35m",
+                           .grown = "\033[1;31m",
+                           .verbose = options->verbose,
+                           .columns = columns};
 }
 
 void lw_pen_name(const struct lw_pen *pen, const char *name)
@@ -87,5 +101,6 @@ void lw_pen_delta(const struct lw_pen *pen, int64_t delta)
 {
     char text[LW_UNITS_MAX];
 
-    fprintf(pen->stream, ", %s%s%s", pen->bold, lw_format_size_delta(delta, text), pen->plain);
+    fprintf(pen->stream, ", %s%s%s", delta > 0 ? pen->grown : pen->bold,
+            lw_format_size_delta(delta, text), pen->plain);
 }

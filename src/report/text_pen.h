@@ -13,7 +13,10 @@
 struct lw_pen {
     FILE *stream;
     const char *bold, *dim, *plain;
+    const char *mark;  /* of the frame to look at first */
+    const char *grown; /* of what has become more */
     bool verbose;
+    unsigned columns; /* 0: lines may be long */
 };
 
 struct lw_pen lw_pen_init(FILE *stream, const struct lw_writer_options *options);

@@ -100,7 +100,9 @@ static void test_on_a_terminal(void **state)
     assert_true(line.drawn);
     lw_status_line_clear(&line);
     assert_false(line.drawn);
-    assert_true(read(controller, text, sizeof(text) - 1) > 0);
+    /* what is flushed twice may come in two parts */
+    while (strlen(text) < strlen("\r1m 20s  1,23\033[K\r\033[K"))
+        assert_true(read(controller, text + strlen(text), sizeof(text) - 1 - strlen(text)) > 0);
     assert_string_equal(text, "\r1m 20s  1,23\033[K\r\033[K");
 
     setenv("TERM", "dumb", 1);

@@ -53,10 +53,42 @@ static void test_report(void **state)
               "#1  2.93 KiB (3,000 bytes) in 2 blocks, -512 B since the last report\n"
               "    12.5s to 1m 15s old; 1 late free; stack 17\n"
               "    malloc+0x1a  (libc.so.6)\n"
-              "    keep [inlined]  src/app.c:42  (app)\n"
+              "  > keep [inlined]  src/app.c:42  (app)\n"
               "    serve+0x31  src/app.c:99  (app)\n"
               "    0x7f1234567777  (libx.so+0x777)\n"
               "\n");
+    free(text);
+}
+
+static void test_on_a_terminal(void **state)
+{
+    const struct lw_writer_options narrow = {.columns = 40};
+    struct sample sample;
+
+    (void)state;
+    sample_init(&sample);
+    sample.frames[1].file = "/build/here/src/app.c";
+    char *text = WRITTEN(report, &narrow, &sample.report);
+    expect(text, "\n  expired  2.93 KiB (3,000 bytes) in 2\n"
+                 "           blocks from 1 stack,\n"
+                 "           -512 B and -1 block\n");
+    expect(text, "\n  > keep [inlined]  src/app.c:42  (app)\n");
+    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
+        assert_true(strlen(line) <= 40);
+    free(text);
+}
+
+static void test_sizes_are_below_each_other(void **state)
+{
+    struct sample sample;
+
+    (void)state;
+    sample_init(&sample);
+    sample.report.totals.expired_bytes = 7;
+    char *text = WRITTEN(report, &plain, &sample.report);
+    expect(text, "  live     3.42 KiB (3,500 bytes) in 3 blocks");
+    expect(text, "  expired       7 B in 2 blocks");
+    expect(text, "  RSS      4.00 MiB, ");
     free(text);
 }
 
@@ -242,7 +274,11 @@ static void test_verbose_and_color(void **state)
     free(text);
     text = WRITTEN(report, &color, &sample.report);
     expect(text, "#1  \033[1m2.93 KiB\033[0m");
-    expect(text, "\033[2m(libc.so.6)\033[0m");
+    expect(text, "\033[2m    malloc+0x1a  (libc.so.6)\033[0m\n");
+    expect(text, "\033[1;35m  > \033[0m\033[1;35mkeep\033[0m [inlined]  src/app.c:42");
+    expect(text, "\033[2m(app)\033[0m\n");
+    expect(text, ", \033[1;31m+100 B\033[0m since"); /* what grew, and what did not */
+    expect(text, ", \033[1m-512 B\033[0m since");
     free(text);
 }
 
@@ -456,6 +492,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_report),
+        cmocka_unit_test(test_on_a_terminal),
+        cmocka_unit_test(test_sizes_are_below_each_other),
         cmocka_unit_test(test_summary),
         cmocka_unit_test(test_estimates),
         cmocka_unit_test(test_nothing_expired),

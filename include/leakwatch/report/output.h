@@ -37,5 +37,7 @@ lw_error *lw_output_reopen(struct lw_output *output);
 /* Flushes and closes; the error of a write that failed only now. */
 lw_error *lw_output_close(struct lw_output *output);
 bool lw_output_is_terminal(const struct lw_output *output);
+/* Of the terminal, at this moment; 0: it is none. */
+unsigned lw_output_columns(const struct lw_output *output);
 
 #endif

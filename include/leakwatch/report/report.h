@@ -200,7 +200,8 @@ uint64_t lw_report_stack_weight(const struct lw_report_stack *stack, enum lw_wei
  */
 struct lw_writer_options {
     bool color;
-    bool verbose; /* full names, offsets, and unlisted details */
+    bool verbose;     /* full names, offsets, and unlisted details */
+    unsigned columns; /* of the terminal; 0: it is none, and lines may be long */
     enum lw_weight weight;
 };
 struct lw_writer {

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The frames of a stack as lines of text. */
+#ifndef LEAKWATCH_SRC_REPORT_TEXT_FRAMES_H
+#define LEAKWATCH_SRC_REPORT_TEXT_FRAMES_H
+
+#include "leakwatch/report/report.h"
+#include "outer_frames.h"
+#include "text_pen.h"
+
+/* Of stacks[index], after those before it. The first frame that is the program's own doing is
+ * marked, outer frames that an earlier stack has shown are counted only, and lines fit the
+ * terminal; with pen->verbose all is shown in full. */
+void lw_text_frames(const struct lw_pen *pen, struct lw_outer_frames *outer,
+                    const struct lw_report *report, size_t index);
+
+#endif
