@@ -2,9 +2,12 @@
 /* Finds separate debug information without following the module's file anywhere else. */
 #include "debug_file.h"
 
+#include <dlfcn.h>
 #include <elfutils/libdwelf.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -71,6 +74,46 @@ static int find_link(Dwfl_Module *module, const char *file, const char *link, ch
     return fd;
 }
 
+/* A client costs something even where there is nobody to ask. */
+static bool asks_debuginfod(void)
+{
+    const char *urls = secure_getenv("DEBUGINFOD_URLS");
+
+    return urls && urls[0] != '\0';
+}
+
+static int is_broken_off(debuginfod_client *client, long done, long total)
+{
+    static const int ending[] = {SIGINT, SIGTERM, SIGQUIT, SIGHUP};
+    sigset_t pending;
+
+    (void)client;
+    (void)done;
+    (void)total;
+    if (sigpending(&pending) != 0)
+        return 0;
+    for (size_t i = 0; i < sizeof(ending) / sizeof(ending[0]); i++)
+        if (sigismember(&pending, ending[i]) == 1)
+            return 1;
+    return 0;
+}
+
+void lw_debug_file_obey_signals(Dwfl *dwfl)
+{
+    typedef int progress(debuginfod_client * client, long done, long total);
+    void (*set_progress)(debuginfod_client * client, progress * function);
+    debuginfod_client *client = asks_debuginfod() ? dwfl_get_debuginfod_client(dwfl) : NULL;
+    /* libdw has loaded it, where it is installed; it is not linked to it either */
+    void *library = client ? dlopen("libdebuginfod.so.1", RTLD_LAZY | RTLD_NOLOAD) : NULL;
+
+    if (!library)
+        return;
+    *(void **)&set_progress = dlsym(library, "debuginfod_set_progressfn");
+    if (set_progress)
+        set_progress(client, is_broken_off);
+    dlclose(library); /* libdw keeps it */
+}
+
 int lw_debug_file_find(Dwfl_Module *module, void **userdata, const char *name, Dwarf_Addr base,
                        const char *file, const char *link, GElf_Word crc, char **debug_file)
 {
@@ -78,6 +121,10 @@ int lw_debug_file_find(Dwfl_Module *module, void **userdata, const char *name, D
         dwfl_build_id_find_debuginfo(module, userdata, name, base, file, link, crc, debug_file);
     if (fd < 0)
         fd = find_link(module, file, link, debug_file);
+    /* Told no path, elfutils' own has none to follow, and goes on to debuginfod, which the one by
+     * build-id alone does not ask. */
+    if (fd < 0 && asks_debuginfod())
+        fd = dwfl_standard_find_debuginfo(module, userdata, name, base, NULL, NULL, 0, debug_file);
     *userdata = fd >= 0 ? &found_mark : NULL;
     errno = 0; /* nothing is no error */
     return fd;

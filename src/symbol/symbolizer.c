@@ -93,6 +93,7 @@ static void open_module(struct lw_symbolizer *symbolizer, struct module_symbols 
     }
     fd = -1; /* the Dwfl's now */
     symbols->dwfl = dwfl;
+    lw_debug_file_obey_signals(dwfl);
     symbols->has_dwarf = lw_debug_file_open(symbols->dwfl_module);
     if (!symbols->has_dwarf)
         lw_info("the supplementary debug information of %s is not there", module->path);
