@@ -106,7 +106,8 @@ static const struct argp_option option_table[] = {
      4},
     {"color", KEY_COLOR, "WHEN", OPTION_ARG_OPTIONAL,
      "Colour: auto (on a terminal), always or never (default auto; no WHEN: always)", 4},
-    {"quiet", 'q', 0, 0, "On standard error, errors only: no warnings, no status line", 4},
+    {"quiet", 'q', 0, 0, "On standard error, errors only: no warnings, no status line, no progress",
+     4},
     {"verbose", 'v', 0, 0,
      "Print addresses, full paths and names, and every frame; say more on standard error; twice: "
      "still more",

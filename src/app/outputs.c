@@ -177,6 +177,19 @@ static lw_error *write_one(struct lw_outgoing *each, const struct lw_message *me
     return error;
 }
 
+/* A terminal may be the one that shows the progress. */
+static void tell_progress(struct lw_progress *progress, const struct lw_output *output)
+{
+    if (!progress)
+        return;
+    if (lw_output_is_terminal(output)) {
+        lw_progress_end(progress);
+        return;
+    }
+    lw_progress_begin(progress);
+    lw_progress_tell(progress, "writing %s", output->path ? output->path : "standard output");
+}
+
 lw_error *lw_outputs_write(struct lw_outputs *outputs, const struct lw_message *message,
                            const sigset_t *ending, bool *interrupted)
 {
@@ -185,9 +198,13 @@ lw_error *lw_outputs_write(struct lw_outputs *outputs, const struct lw_message *
     for (size_t i = 0; i < outputs->count; i++) {
         struct lw_outgoing *each = &outputs->list[i];
         /* one signal must be enough to end the watch, however many readers have stalled */
-        if (is_due(each, message) && (!over || lw_output_is_replaced(&each->output)))
+        if (is_due(each, message) && (!over || lw_output_is_replaced(&each->output))) {
+            tell_progress(outputs->progress, &each->output);
             join_errors(&error, write_one(each, message, ending, &over));
+        }
     }
+    if (outputs->progress)
+        lw_progress_end(outputs->progress);
     *interrupted |= over;
     return error;
 }

@@ -8,6 +8,7 @@
 #include "leakwatch/app/options.h"
 #include "leakwatch/base/error.h"
 #include "leakwatch/report/output.h"
+#include "leakwatch/report/progress.h"
 
 struct lw_outgoing {
     const struct lw_writer *writer;
@@ -19,6 +20,7 @@ struct lw_outgoing {
 struct lw_outputs {
     struct lw_outgoing list[LW_OUTPUT_MAX];
     size_t count;
+    struct lw_progress *progress; /* to tell which file is being written; or NULL */
 };
 
 /* Opens all that the options ask for, or none. */

@@ -18,6 +18,7 @@
 #include "leakwatch/base/cleanup.h"
 #include "leakwatch/base/clock.h"
 #include "leakwatch/base/log.h"
+#include "leakwatch/report/progress.h"
 #include "leakwatch/report/status_line.h"
 #include "leakwatch/target/process.h"
 #include "notify.h"
@@ -32,6 +33,7 @@ struct session {
     struct lw_report_builder *builder;
     struct lw_outputs outputs;
     struct lw_status_line status;
+    struct lw_progress progress; /* on that line, while a report is made and written */
     struct lw_notify notify;
     int signals; /* signalfd */
     sigset_t original_mask;
@@ -115,6 +117,7 @@ static lw_error *open_outputs(struct session *session, pid_t pid)
     bool shown = !session->options->quiet && lw_outputs_leave_terminal(&session->outputs) &&
                  isatty(STDERR_FILENO);
     lw_status_line_init(&session->status, stderr, shown);
+    lw_progress_init(&session->progress, &session->status);
     return NULL;
 }
 
@@ -150,6 +153,9 @@ static void begin(struct session *session)
     session->symbolizer = lw_symbolizer_create(modules);
     session->builder =
         lw_report_builder_create(&session->options->report, session->symbolizer, modules);
+    if (session->builder)
+        lw_report_builder_tell(session->builder, &session->progress);
+    session->outputs.progress = &session->progress;
     if (!session->symbolizer || !session->builder)
         fail(session, lw_error_create(ENOMEM, "out of memory"));
     else
@@ -174,7 +180,9 @@ static void write_report(struct session *session, const struct lw_snapshot *snap
         .number = summary ? session->reports : ++session->reports,
         .summary = summary,
     };
+    lw_progress_begin(&session->progress);
     struct lw_report *report = lw_report_build(session->builder, snapshot, &context);
+    lw_progress_end(&session->progress);
     if (!report) {
         fail(session, lw_error_create(ENOMEM, "out of memory"));
         return;
@@ -214,9 +222,7 @@ static void draw_status(struct session *session, uint64_t now)
     };
     session->last_events = count;
     session->last_status_ns = now;
-    struct pollfd terminal = {.fd = STDERR_FILENO, .events = POLLOUT};
-    if (poll(&terminal, 1, 0) == 1) /* not while it is stopped (Ctrl-S) */
-        lw_status_line_draw(&session->status, &status);
+    lw_status_line_draw(&session->status, &status);
 }
 
 static void handle_signal(struct session *session, int signal)

@@ -4,9 +4,11 @@
 
 #include "leakwatch/arch/page.h"
 #include "leakwatch/base/map.h"
+#include "leakwatch/base/units.h"
 #include "leakwatch/base/vector.h"
 
 typedef LW_VECTOR(struct lw_report_frame) frame_vector;
+typedef LW_VECTOR(const struct lw_frame *) frame_pointers;
 
 struct naming {
     struct lw_symbolizer *symbolizer;
@@ -104,14 +106,74 @@ static int name_stack(struct naming *naming, struct lw_report_stack *stack)
     return result;
 }
 
+/* One frame of each module that the stacks are in. */
+static int find_modules(const struct lw_report *report, frame_pointers *found)
+{
+    struct lw_map seen = {0};
+    int result = 0;
+
+    for (size_t i = 0; i < report->every_count; i++) {
+        const struct lw_stack *stack = report->stacks[i].facts.stack;
+
+        for (uint32_t depth = 0; depth < stack->depth && result == 0; depth++) {
+            const struct lw_frame *frame = &stack->frames[depth];
+
+            if (frame->module == 0 || lw_map_get(&seen, frame->module, NULL))
+                continue;
+            result = lw_map_set(&seen, frame->module, 1);
+            if (result == 0)
+                result = lw_vector_push(found, frame);
+        }
+    }
+    lw_map_deinit(&seen);
+    return result;
+}
+
+/* A module's debug information is read when the first address in it is looked up. That alone takes
+ * long, and what it is read from may even have to come over the network: so it is done first, to be
+ * told. */
+static int read_modules(struct naming *naming, const struct lw_report *report,
+                        struct lw_progress *progress)
+{
+    frame_pointers found = {0};
+    int result = find_modules(report, &found);
+
+    for (size_t i = 0; i < found.count && result == 0; i++) {
+        const struct lw_frame *frame = found.items[i];
+        const struct lw_module *module = lw_module_table_get(naming->modules, frame->module);
+        const struct lw_symbol *symbols;
+
+        if (!module)
+            continue;
+        lw_progress_tell(progress, "reading debug information of %s (%zu of %zu)", module->name,
+                         i + 1, found.count);
+        lw_symbolizer_resolve(naming->symbolizer, frame->module, frame->offset, frame->is_return,
+                              &symbols);
+    }
+    lw_vector_deinit(&found);
+    return result;
+}
+
+static void tell_stacks(struct lw_progress *progress, size_t done, size_t total)
+{
+    char text[LW_UNITS_MAX], more[LW_UNITS_MAX];
+
+    lw_progress_tell(progress, "naming stacks %s of %s", lw_format_count(done, text),
+                     lw_format_count(total, more));
+}
+
 int lw_report_name_stacks(struct lw_report *report, struct lw_symbolizer *symbolizer,
-                          struct lw_module_table *modules)
+                          struct lw_module_table *modules, struct lw_progress *progress)
 {
     struct naming naming = {.symbolizer = symbolizer, .modules = modules};
     int result = 0;
 
-    for (size_t i = 0; i < report->every_count && result == 0; i++)
+    if (symbolizer && modules)
+        result = read_modules(&naming, report, progress);
+    for (size_t i = 0; i < report->every_count && result == 0; i++) {
+        tell_stacks(progress, i + 1, report->every_count);
         result = name_stack(&naming, &report->stacks[i]);
+    }
     report->modules = naming.used.items;
     report->module_count = naming.used.count;
     lw_map_deinit(&naming.numbers);

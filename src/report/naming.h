@@ -3,11 +3,12 @@
 #ifndef LEAKWATCH_SRC_REPORT_NAMING_H
 #define LEAKWATCH_SRC_REPORT_NAMING_H
 
+#include "leakwatch/report/progress.h"
 #include "leakwatch/report/report.h"
 
 /* Fills in the frames of all of the report's stacks, and the modules that they are in; the report
- * owns them even on failure. 0 or -ENOMEM. */
+ * owns them even on failure. `progress` may be NULL. 0 or -ENOMEM. */
 int lw_report_name_stacks(struct lw_report *report, struct lw_symbolizer *symbolizer,
-                          struct lw_module_table *modules);
+                          struct lw_module_table *modules, struct lw_progress *progress);
 
 #endif

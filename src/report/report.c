@@ -30,6 +30,7 @@ struct lw_report_builder {
     struct lw_report_options options;
     struct lw_symbolizer *symbolizer;
     struct lw_module_table *modules;
+    struct lw_progress *progress; /* NULL: nobody is to be told */
 
     bool has_previous;
     struct lw_ledger_totals totals; /* of the last report */
@@ -62,6 +63,11 @@ void lw_report_builder_destroy(struct lw_report_builder *builder)
     free(builder->expired);
     lw_vector_deinit(&builder->history);
     free(builder);
+}
+
+void lw_report_builder_tell(struct lw_report_builder *builder, struct lw_progress *progress)
+{
+    builder->progress = progress;
 }
 
 static void trend_add(struct trend *trend, double x, double y)
@@ -315,7 +321,8 @@ struct lw_report *lw_report_build(struct lw_report_builder *builder,
     if (reserve_memory(builder, snapshot) != 0 || choose_stacks(builder, snapshot, report) != 0)
         goto fail;
     sort_and_cut(builder, report);
-    if (lw_report_name_stacks(report, builder->symbolizer, builder->modules) != 0 ||
+    if (lw_report_name_stacks(report, builder->symbolizer, builder->modules, builder->progress) !=
+            0 ||
         add_point(builder, report) != 0)
         goto fail;
     compare_totals(builder, report);

@@ -2,14 +2,18 @@
 /* The line at the bottom of a terminal that shows a person that the watch works. */
 #include "leakwatch/report/status_line.h"
 
+#include <poll.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "leakwatch/base/cleanup.h"
 #include "leakwatch/base/clock.h"
+#include "leakwatch/base/text.h"
 #include "leakwatch/base/units.h"
 #include "terminal.h"
+#include "text_width.h"
 
 /* Room for the widest line; the terminal's width cuts it further. */
 #define LINE_MAX_BYTES 256
@@ -63,17 +67,30 @@ void lw_status_line_format(const struct lw_status *status, unsigned columns, cha
         buffer[columns] = '\0';
 }
 
+void lw_status_line_show(struct lw_status_line *line, const char *text)
+{
+    struct pollfd terminal = {.fd = fileno(line->stream), .events = POLLOUT};
+
+    if (!line->enabled || poll(&terminal, 1, 0) != 1)
+        return;
+    lw_auto_free char *escaped = lw_text_escape(text);
+    if (!escaped)
+        return;
+    /* the last column stays free: writing there makes some terminals wrap */
+    size_t fitting = lw_text_fit(escaped, lw_terminal_columns(terminal.fd) - 1);
+    fprintf(line->stream, "\r%.*s\033[K", (int)fitting, escaped);
+    fflush(line->stream);
+    line->drawn = true;
+}
+
 void lw_status_line_draw(struct lw_status_line *line, const struct lw_status *status)
 {
     char text[LINE_MAX_BYTES];
 
     if (!line->enabled)
         return;
-    /* the last column stays free: writing there makes some terminals wrap */
-    lw_status_line_format(status, lw_terminal_columns(fileno(line->stream)) - 1, text, sizeof(text));
-    fprintf(line->stream, "\r%s\033[K", text);
-    fflush(line->stream);
-    line->drawn = true;
+    lw_status_line_format(status, sizeof(text), text, sizeof(text));
+    lw_status_line_show(line, text);
 }
 
 void lw_status_line_clear(struct lw_status_line *line)

@@ -1,21 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Text as a person reads it on a terminal."""
+"""Text as a person reads it on a terminal, and the progress of what takes long."""
 
 import fcntl
+import http.server
 import os
 import pty
 import re
 import select
+import shutil
 import signal
 import struct
 import subprocess
 import termios
+import threading
 import time
 
 import pytest
 
 import harness
-from harness import LIMIT, target_path
+from harness import LIMIT, target_path, wait_until
 
 COLUMNS = 80
 
@@ -117,3 +120,89 @@ def test_a_report_in_a_log_and_in_full():
     assert "outer frames as in #" not in full
     assert re.search(r"\n  > 0x[0-9a-f]{12}  shop::\(anonymous namespace\)::fill\(.*\)\+0x[0-9a-f]+"
                      r"  /.*/targets/templates\.cpp:\d+  \(/.*/templates\+0x[0-9a-f]+\)\n", full), full
+
+
+def test_progress_of_writing(target, terminal, tmp_path):
+    each = target("each_function")
+    pipe = str(tmp_path / "pipe")
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+    fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
+    watch = terminal("-e", "20ms", "-i", "1h", "--format=text", f"--format=json:{pipe}", each.pid)
+    watch.expect(r"\nengine ")
+    each.ask("begin")
+    time.sleep(0.1)
+    watch.popen.send_signal(signal.SIGUSR1)
+    watch.expect(r"\rwriting [^\r]*/pipe\x1b\[K")
+    stopped = threading.Event()
+
+    def drain():
+        while not stopped.wait(0.01):
+            try:
+                while os.read(reader, 65536):
+                    pass
+            except BlockingIOError:
+                pass
+    thread = threading.Thread(target=drain)
+    thread.start()
+    try:
+        watch.expect(r"/pipe\x1b\[K\r\x1b\[K")  # it is erased
+        watch.popen.send_signal(signal.SIGINT)
+        text = watch.finish()
+    finally:
+        stopped.set()
+        thread.join()
+        os.close(reader)
+    assert "writing" not in text and "Summary" in text
+
+
+class Debuginfod:
+    """A server of debug information that has none, and takes its time to say so."""
+
+    def __init__(self):
+        self.answers = threading.Event()
+        self.asked = []
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                outer.asked.append(self.path)
+                outer.answers.wait(LIMIT)
+                self.send_error(404)
+
+            def log_message(self, *_):
+                pass
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.server.serve_forever)
+        self.thread.start()
+
+    def url(self):
+        return f"http://127.0.0.1:{self.server.server_port}"
+
+    def stop(self):
+        self.answers.set()
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+def test_progress_of_debug_information(started, terminal, tmp_path):
+    stripped = tmp_path / "each_function"
+    shutil.copy(target_path("each_function"), stripped)
+    subprocess.run(["strip", stripped], check=True, timeout=LIMIT)
+    each = harness.Target("each_function", path=str(stripped))
+    started.append(each)
+    server = Debuginfod()
+    started.append(server)
+    watch = terminal("-e", "20ms", "-i", "1h", each.pid, environment={
+        "DEBUGINFOD_URLS": server.url(), "DEBUGINFOD_CACHE_PATH": str(tmp_path / "cache")})
+    watch.expect(r"\nengine ")
+    each.ask("begin")
+    time.sleep(0.1)
+    watch.popen.send_signal(signal.SIGUSR1)
+    watch.expect(r"\rreading debug information of each_function \(\d+ of \d+\)")
+    wait_until(lambda: server.asked, "debuginfod is asked")
+    watch.popen.send_signal(signal.SIGINT)  # nobody has to wait for the answer
+    text = watch.finish()
+    assert not server.answers.is_set()
+    assert "reading debug information" not in text and "Summary" in text

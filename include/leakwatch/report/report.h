@@ -150,6 +150,9 @@ struct lw_report_builder *lw_report_builder_create(const struct lw_report_option
                                                    struct lw_symbolizer *symbolizer,
                                                    struct lw_module_table *modules);
 void lw_report_builder_destroy(struct lw_report_builder *builder);
+/* Tells from now on which part of building a report takes so long. */
+struct lw_progress;
+void lw_report_builder_tell(struct lw_report_builder *builder, struct lw_progress *progress);
 
 /*
  * Builds a report; strings and blocks in it live as long as the builder and the snapshot. A report

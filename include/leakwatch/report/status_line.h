@@ -26,6 +26,8 @@ struct lw_status_line {
 
 void lw_status_line_init(struct lw_status_line *line, FILE *stream, bool enabled);
 void lw_status_line_draw(struct lw_status_line *line, const struct lw_status *status);
+/* Any text, which is escaped; not while the terminal takes none (Ctrl-S). */
+void lw_status_line_show(struct lw_status_line *line, const char *text);
 /* Before anything else is printed. */
 void lw_status_line_clear(struct lw_status_line *line);
 /* The text alone, for tests: no control characters, cut to `columns`. */
