@@ -225,11 +225,25 @@ static struct json frame_object(const struct lw_report_frame *frame)
 
     put_text(&json, "function", frame->function);
     put_text(&json, "module", frame->module);
+    if (frame->module_number != 0)
+        put_unsigned(&json, "module_index", frame->module_number - 1);
+    else
+        put_null(&json, "module_index");
     put_unsigned(&json, "offset", frame->offset);
     put_unsigned(&json, "address", frame->address);
     put_text(&json, "file", frame->file);
     put_signed(&json, "line", frame->line);
     put_bool(&json, "inlined", frame->inlined);
+    return json;
+}
+
+static struct json module_object(const struct lw_report_module *module)
+{
+    struct json json = json_begin(NULL);
+
+    put_text(&json, "path", module->path);
+    put_text(&json, "build_id", module->build_id);
+    put_bool(&json, "executable", module->is_executable);
     return json;
 }
 
@@ -259,6 +273,7 @@ static struct json stack_object(const struct lw_report_stack *stack, const struc
                summary ? seconds_range(facts->live_youngest_ns, facts->live_oldest_ns)
                        : seconds_range(facts->expired_youngest_ns, facts->expired_oldest_ns));
     put_object(&json, "lifetime_s", lifetime_object(stats));
+    put_bool(&json, "truncated", facts->stack && facts->stack->truncated);
     struct json_object *frames = put_array(&json, "frames");
     for (size_t i = 0; i < stack->frame_count; i++)
         append_object(&json, frames, frame_object(&stack->frames[i]));
@@ -335,6 +350,9 @@ static int write_report(FILE *stream, const struct lw_writer_options *options,
     struct json_object *stacks = put_array(&json, "stacks");
     for (size_t i = 0; i < report->stack_count; i++)
         append_object(&json, stacks, stack_object(&report->stacks[i], report));
+    struct json_object *modules = put_array(&json, "modules");
+    for (size_t i = 0; i < report->module_count; i++)
+        append_object(&json, modules, module_object(&report->modules[i]));
     return write_line(stream, &json);
 }
 

@@ -18,10 +18,11 @@ from harness import (Health, Process, assert_working, by_leak, counted, leak_nam
                      run_leakwatch, settled_leaks, wait_until)
 
 REPORT_KEYS = {"type", "time", "pid", "elapsed_s", "expire_s", "rss_bytes", "sample_bytes", "live",
-               "expired", "events", "losses", "stacks"}
+               "expired", "events", "losses", "stacks", "modules"}
 STACK_KEYS = {"id", "expired_bytes", "expired_blocks", "delta_bytes", "live_bytes", "live_blocks",
-              "allocs", "alloc_bytes", "frees", "late_frees", "age_s", "lifetime_s", "frames"}
-FRAME_KEYS = {"function", "module", "offset", "address", "file", "line", "inlined"}
+              "allocs", "alloc_bytes", "frees", "late_frees", "age_s", "lifetime_s", "truncated",
+              "frames"}
+FRAME_KEYS = {"function", "module", "module_index", "offset", "address", "file", "line", "inlined"}
 # aligned_alloc is memalign by another name in glibc, and told all the same
 C_FUNCTIONS = {"malloc", "calloc", "realloc", "reallocarray", "free", "memalign", "aligned_alloc",
                "posix_memalign", "valloc", "pvalloc"}
@@ -66,6 +67,11 @@ def test_json_has_exactly_the_keys_of_the_design(target, healthy_watch):
             assert stack["frames"]
             for frame in stack["frames"]:
                 assert set(frame) == FRAME_KEYS
+                module = report["modules"][frame["module_index"]]
+                assert set(module) == {"path", "build_id", "executable"}
+                assert os.path.basename(module["path"]) == os.path.basename(frame["module"])
+        programs = [module["path"] for module in report["modules"] if module["executable"]]
+        assert not report["stacks"] or programs == [attach["exe"]]
 
 
 def test_the_attach_object(target, healthy_watch):

@@ -91,6 +91,9 @@ def test_samples(schema, target, watch):
     lambda report: report["stacks"][0].update(live_error_bytes=0),
     lambda report: report["stacks"][0]["frames"][0].update(function=7),
     lambda report: report["stacks"][0]["frames"][0].update(colour="red"),
+    lambda report: report["stacks"][0]["frames"][0].update(module_index=-1),
+    lambda report: report["modules"][0].update(build_id="ABC"),
+    lambda report: report.pop("modules"),
 ])
 def test_what_is_no_report_is_refused(schema, summary, change):
     changed = copy.deepcopy(summary)

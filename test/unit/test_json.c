@@ -44,15 +44,21 @@ static void test_report_is_exactly_this(void **state)
         "\"live_bytes\":3500,\"live_blocks\":3,\"allocs\":10,\"alloc_bytes\":9000,\"frees\":7,"
         "\"late_frees\":1,\"age_s\":{\"min\":12.500,\"max\":75.000},"
         "\"lifetime_s\":{\"min\":0.002,\"mean\":2.000,\"max\":11.000},"
-        "\"frames\":["
-        "{\"function\":\"malloc\",\"module\":\"libc.so.6\",\"offset\":630810,"
+        "\"truncated\":false,\"frames\":["
+        "{\"function\":\"malloc\",\"module\":\"libc.so.6\",\"module_index\":0,\"offset\":630810,"
         "\"address\":139637977358362,\"file\":null,\"line\":0,\"inlined\":false},"
-        "{\"function\":\"keep\",\"module\":\"app\",\"offset\":4609,\"address\":89133569,"
+        "{\"function\":\"keep\",\"module\":\"app\",\"module_index\":1,\"offset\":4609,\"address\":"
+        "89133569,"
         "\"file\":\"src/app.c\",\"line\":42,\"inlined\":true},"
-        "{\"function\":\"serve\",\"module\":\"app\",\"offset\":4609,\"address\":89133569,"
+        "{\"function\":\"serve\",\"module\":\"app\",\"module_index\":1,\"offset\":4609,\"address\":"
+        "89133569,"
         "\"file\":\"src/app.c\",\"line\":99,\"inlined\":false},"
-        "{\"function\":null,\"module\":\"libx.so\",\"offset\":1911,\"address\":139716164220791,"
-        "\"file\":null,\"line\":0,\"inlined\":false}]}]}\n");
+        "{\"function\":null,\"module\":\"libx.so\",\"module_index\":2,\"offset\":1911,\"address\":"
+        "139716164220791,"
+        "\"file\":null,\"line\":0,\"inlined\":false}]}],"
+        "\"modules\":[{\"path\":\"/lib/libc.so.6\",\"build_id\":\"abc123\",\"executable\":false},"
+        "{\"path\":\"/bin/app\",\"build_id\":\"\",\"executable\":true},"
+        "{\"path\":\"/lib/libx.so\",\"build_id\":\"fed\",\"executable\":false}]}\n");
     free(text);
 }
 
@@ -81,6 +87,21 @@ static void test_summary_has_the_same_keys(void **state)
     json_object_put(b);
     free(report);
     free(summary);
+}
+
+static void test_code_in_no_module(void **state)
+{
+    struct sample sample;
+
+    (void)state;
+    sample_init(&sample);
+    sample.raw.truncated = true;
+    sample.frames[3].module = NULL;
+    sample.frames[3].module_number = 0;
+    char *text = WRITTEN(report, &sample.report);
+    assert_non_null(strstr(text, "{\"function\":null,\"module\":null,\"module_index\":null,"));
+    assert_non_null(strstr(text, "\"truncated\":true,\"frames\":["));
+    free(text);
 }
 
 static void test_estimates_have_errors(void **state)
@@ -248,6 +269,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_report_is_exactly_this),
         cmocka_unit_test(test_summary_has_the_same_keys),
+        cmocka_unit_test(test_code_in_no_module),
         cmocka_unit_test(test_estimates_have_errors),
         cmocka_unit_test(test_values_beyond_int64),
         cmocka_unit_test(test_any_name_is_valid_json),
