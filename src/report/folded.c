@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Reports as folded stacks: a line a stack, outermost function first, and its weight. */
+#include "folded.h"
+
 #include <errno.h>
 #include <stdio.h>
 
 #include "frame_name.h"
 #include "leakwatch/base/cleanup.h"
-#include "leakwatch/report/report.h"
 #include "stream.h"
 
 /* A semicolon, which parts the frames, cannot be in a name. */
@@ -20,7 +21,7 @@ static int write_frame(FILE *stream, const struct lw_report_frame *frame)
     return 0;
 }
 
-static int write_stack(FILE *stream, const struct lw_report_stack *stack, uint64_t weight)
+int lw_folded_write_names(FILE *stream, const struct lw_report_stack *stack)
 {
     bool truncated = stack->facts.stack && stack->facts.stack->truncated;
 
@@ -33,8 +34,16 @@ static int write_stack(FILE *stream, const struct lw_report_stack *stack, uint64
         if (result != 0)
             return result;
     }
-    fprintf(stream, " %llu\n", (unsigned long long)weight);
     return 0;
+}
+
+static int write_stack(FILE *stream, const struct lw_report_stack *stack, uint64_t weight)
+{
+    int result = lw_folded_write_names(stream, stack);
+
+    if (result == 0)
+        fprintf(stream, " %llu\n", (unsigned long long)weight);
+    return result;
 }
 
 static int write_report(FILE *stream, const struct lw_writer_options *options,
