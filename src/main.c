@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* leakwatch: watches the allocator of a running process and prints what outlives a threshold. */
+#include <string.h>
+
+#include "leakwatch/app/diff_command.h"
 #include "leakwatch/app/options.h"
 #include "leakwatch/app/session.h"
 #include "leakwatch/base/log.h"
@@ -16,6 +19,10 @@ static enum lw_log_level log_level(const struct lw_options *options)
 int main(int argc, char **argv)
 {
     struct lw_options options;
+
+    /* as the first word alone: `leakwatch -- diff` starts a command of that name */
+    if (argc > 1 && strcmp(argv[1], "diff") == 0)
+        return lw_diff_command_run(argc - 1, argv + 1);
     lw_options_parse(&options, argc, argv);
     lw_log_set_level(log_level(&options));
     lw_log_find_journal();

@@ -45,7 +45,8 @@ static const char doc[] =
     "  leakwatch -p 4711                        report every 10s until Ctrl-C\n"
     "  leakwatch -p 4711 -e 5m -i 1m -n 3       what outlives 5 minutes, 3 reports\n"
     "  leakwatch --format=json -o lw.%p.json -d 1h 4711\n"
-    "                                           an hour, as JSON, to a file";
+    "                                           an hour, as JSON, to a file\n"
+    "  leakwatch diff lw.4711.json              what has grown in it (leakwatch diff --help)";
 
 static const struct argp_option option_table[] = {
     {0, 0, 0, 0, "What to watch:", 1},
