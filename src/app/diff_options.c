@@ -32,8 +32,8 @@ static const char doc[] =
     "  leakwatch -p 4711 --format=json:lw.json -T 0 -e 5m -d 1h\n"
     "  leakwatch diff lw.json                   what has grown within that hour\n"
     "  leakwatch diff monday.json friday.json   since Monday\n"
-    "  leakwatch diff --format=folded lw.json | flamegraph.pl > growth.svg\n"
-    "                                           red: growth, blue: shrinkage";
+    "  leakwatch diff --format=svg:lw.svg lw.json\n"
+    "                                           a flame graph, red: growth";
 
 static const struct argp_option option_table[] = {
     {0, 0, 0, 0, "What to compare:", 1},
@@ -53,8 +53,9 @@ static const struct argp_option option_table[] = {
     {0, 0, 0, 0, "What to print:", 2},
     {"top", 'T', "N", 0, "List N stacks, 0 for all that have changed (default 10)", 2},
     {"format", KEY_FORMAT, "FORMAT[:FILE]", 0,
-     "text; json: one object; folded: stacks with two weights, for flamegraph.pl (default text). "
-     "To FILE as with --output",
+     "text; json: one object; folded: stacks with two weights, for flamegraph.pl; svg: a flame "
+     "graph "
+     "for a browser, red where something has grown (default text). To FILE as with --output",
      2},
     {"output", 'o', "FILE", 0,
      "Write to FILE, which is replaced, instead of standard output; %p in it is the PID of the "
@@ -168,7 +169,7 @@ static void set_format(struct lw_diff_command *command, const struct argp_state 
                        const char *text)
 {
     static const struct lw_diff_writer *const writers[] = {
-        &lw_diff_text_writer, &lw_diff_json_writer, &lw_diff_folded_writer};
+        &lw_diff_text_writer, &lw_diff_json_writer, &lw_diff_folded_writer, &lw_diff_svg_writer};
     size_t length = strcspn(text, ":");
 
     if (command->writer)
@@ -177,7 +178,8 @@ static void set_format(struct lw_diff_command *command, const struct argp_state 
         if (strlen(writers[i]->name) == length && strncmp(writers[i]->name, text, length) == 0)
             command->writer = writers[i];
     if (!command->writer)
-        usage_error(state, "--format '%.*s' is not one of text, json, folded", (int)length, text);
+        usage_error(state, "--format '%.*s' is not one of text, json, folded, svg", (int)length,
+                    text);
     if (text[length] == ':')
         set_output(command, state, "--format=FORMAT:FILE", text + length + 1);
 }

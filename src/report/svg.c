@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Reports as a flame graph: one SVG file, which shows all by itself and answers in a browser. */
+#include "svg.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
 #include "assets.h"
-#include "flame_tree.h"
 #include "frame_name.h"
 #include "leakwatch/base/cleanup.h"
 #include "leakwatch/base/clock.h"
@@ -31,19 +32,6 @@ static const struct {
     [LW_WEIGHT_LIVE_BLOCKS] = {"live blocks", "Nothing is live."},
 };
 
-struct svg {
-    FILE *stream;
-    struct lw_flame_tree tree;
-    uint64_t total;
-};
-
-static void svg_release(struct svg *svg)
-{
-    lw_flame_tree_deinit(&svg->tree);
-}
-
-#define lw_auto_svg LW_CLEANUP(svg_release)
-
 /* part / whole * scale, rounded to `digits` decimals; from integers, since printf's %f would follow
  * the locale. */
 static void put_part(FILE *stream, uint64_t part, uint64_t whole, unsigned scale, unsigned digits)
@@ -58,8 +46,10 @@ static void put_part(FILE *stream, uint64_t part, uint64_t whole, unsigned scale
 }
 
 /* The same colour for the same function in every graph; a hue for each module. */
-static void put_colour(FILE *stream, const struct lw_report_frame *frame)
+static void put_colour(const struct lw_svg *svg, const struct lw_flame_node *node)
 {
+    const struct lw_report_frame *frame = node->frame;
+    FILE *stream = svg->stream;
     uint32_t hue = 2166136261u, tone = 2166136261u; /* FNV-1a */
 
     if (!frame) {
@@ -81,7 +71,7 @@ static char *node_name(const struct lw_flame_node *node)
     return strdup(node->truncated ? LW_TRUNCATED_NAME : "all");
 }
 
-static void put_sizes(const struct svg *svg, const struct lw_flame_node *node)
+static void put_sizes(const struct lw_svg *svg, const struct lw_flame_node *node)
 {
     char size[LW_UNITS_MAX], bytes[LW_UNITS_MAX], blocks[LW_UNITS_MAX];
 
@@ -91,7 +81,7 @@ static void put_sizes(const struct svg *svg, const struct lw_flame_node *node)
 }
 
 /* What is shown of a frame that is pointed at: name, sizes, place. */
-static int put_title(const struct svg *svg, const struct lw_flame_node *node, const char *name)
+static int put_title(const struct lw_svg *svg, const struct lw_flame_node *node, const char *name)
 {
     const struct lw_report_frame *frame = node->frame;
     int result = 0;
@@ -99,7 +89,7 @@ static int put_title(const struct svg *svg, const struct lw_flame_node *node, co
     fputs("<title>", svg->stream);
     result = lw_markup_text(svg->stream, name);
     fputs("\n", svg->stream);
-    put_sizes(svg, node);
+    svg->put_sizes(svg, node);
     fputs(", ", svg->stream);
     put_part(svg->stream, lw_flame_node_value(&svg->tree, node), svg->total, 100, 1);
     fputs("%", svg->stream);
@@ -117,7 +107,7 @@ static int put_title(const struct svg *svg, const struct lw_flame_node *node, co
     return result;
 }
 
-static int put_frame(const struct svg *svg, const struct lw_flame_node *node, uint64_t start)
+static int put_frame(const struct lw_svg *svg, const struct lw_flame_node *node, uint64_t start)
 {
     FILE *stream = svg->stream;
     uint64_t value = lw_flame_node_value(&svg->tree, node);
@@ -136,7 +126,7 @@ static int put_frame(const struct svg *svg, const struct lw_flame_node *node, ui
     fprintf(stream, "\" data-depth=\"%u\">", node->depth);
     int result = put_title(svg, node, name);
     fputs("<rect width=\"100%\" height=\"100%\" fill=\"", stream);
-    put_colour(stream, node->frame);
+    svg->put_colour(svg, node);
     fputs("\"/><text x=\"3\" y=\"12\">", stream);
     if (result == 0)
         result = lw_markup_text(stream, name);
@@ -145,7 +135,7 @@ static int put_frame(const struct svg *svg, const struct lw_flame_node *node, ui
 }
 
 /* The node, which begins at `start`, and all below it. */
-static int put_frames(const struct svg *svg, uint32_t index, uint64_t start)
+static int put_frames(const struct lw_svg *svg, uint32_t index, uint64_t start)
 {
     const struct lw_flame_node *node = &svg->tree.nodes.items[index];
     int result = put_frame(svg, node, start);
@@ -163,8 +153,9 @@ static int put_frames(const struct svg *svg, uint32_t index, uint64_t start)
     return result;
 }
 
-static int put_heading(const struct svg *svg, const struct lw_report *report)
+static int put_heading(const struct lw_svg *svg)
 {
+    const struct lw_report *report = svg->report;
     const struct lw_report_context *context = &report->context;
     FILE *stream = svg->stream;
     char expire[LW_UNITS_MAX], elapsed[LW_UNITS_MAX], day[64] = "";
@@ -204,7 +195,7 @@ static const char style[] =
     "padding-right: 20px; }\n"
     "#details { flex: 1; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }\n";
 
-static int put_document(struct svg *svg, const struct lw_report *report)
+static int put_document(const struct lw_svg *svg)
 {
     FILE *stream = svg->stream;
     unsigned height = (svg->tree.max_depth + 1) * LINE_HEIGHT;
@@ -214,7 +205,7 @@ static int put_document(struct svg *svg, const struct lw_report *report)
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%u\">\n"
             "<style>\n%s%s</style>\n",
             WIDTH, GRAPH_TOP + height + 10, style, lw_asset_flame_css);
-    int result = put_heading(svg, report);
+    int result = svg->put_heading(svg);
     fprintf(stream, "%s<svg id=\"graph\" y=\"%d\" width=\"100%%\" height=\"%u\">\n", controls,
             GRAPH_TOP, height);
     if (result == 0 && svg->total > 0)
@@ -224,17 +215,30 @@ static int put_document(struct svg *svg, const struct lw_report *report)
     return result;
 }
 
+int lw_svg_write(struct lw_svg *svg, enum lw_weight weight)
+{
+    int result = lw_flame_tree_build(&svg->tree, svg->report, weight, LW_FLAME_INWARD);
+
+    if (result == 0) {
+        svg->total = lw_flame_node_value(&svg->tree, &svg->tree.nodes.items[0]);
+        result = put_document(svg);
+    }
+    lw_flame_tree_deinit(&svg->tree);
+    return result ? result : lw_stream_flush(svg->stream);
+}
+
 static int write_report(FILE *stream, const struct lw_writer_options *options,
                         const struct lw_report *report)
 {
-    lw_auto_svg struct svg svg = {.stream = stream};
-    int result = lw_flame_tree_build(&svg.tree, report, options->weight, LW_FLAME_INWARD);
+    struct lw_svg svg = {
+        .stream = stream,
+        .report = report,
+        .put_heading = put_heading,
+        .put_sizes = put_sizes,
+        .put_colour = put_colour,
+    };
 
-    if (result != 0)
-        return result;
-    svg.total = lw_flame_node_value(&svg.tree, &svg.tree.nodes.items[0]);
-    result = put_document(&svg, report);
-    return result ? result : lw_stream_flush(stream);
+    return lw_svg_write(&svg, options->weight);
 }
 
 const struct lw_writer lw_svg_writer = {

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import subprocess
+from xml.etree import ElementTree
 
 import jsonschema
 import pytest
@@ -118,6 +119,22 @@ def test_flame_graph(watched):
     assert found and re.fullmatch(r"rgb\(255,(\d+),\1\)", found[1]), drawn.stdout
 
 
+def test_our_own_flame_graph(watched):
+    objects, path = watched
+    full = sum(each["type"] in ("report", "summary") for each in objects) - 2
+    drawn = {}
+    for numbers in (f"1,{full}", f"{full},-2"):
+        root = ElementTree.fromstring(diff("--format=svg", "--reports", numbers, path).stdout)
+        space = "{http://www.w3.org/2000/svg}"
+        for frame in root.iter(f"{space}svg"):
+            title = frame.find(f"{space}title")
+            if title is not None and title.text.startswith("leak_pvalloc\n"):
+                drawn[numbers] = (title.text.split("\n")[1].split(",")[0],
+                                  frame.find(f"{space}rect").get("fill"))
+    assert drawn == {f"1,{full}": ("+29.3 KiB: from 0 B to 29.3 KiB", "rgb(255,86,86)"),
+                     f"{full},-2": ("-29.3 KiB: from 29.3 KiB to 0 B", "rgb(86,86,255)")}
+
+
 def run_command(path, milliseconds, *options):
     result = run_leakwatch(f"--format=json:{path}", "-T", "0", "-e", "1ms", *options, "--",
                            target_path("each_function"), milliseconds)
@@ -187,7 +204,7 @@ def test_standard_input_output_file_and_exit_code(watched, tmp_path):
     (["a", "--weight=blocks"], "--weight 'blocks'"),
     (["a", "--by=name"], "--by 'name'"),
     (["a", "--top=-1"], "--top '-1'"),
-    (["a", "--format=pprof"], "--format 'pprof' is not one of text, json, folded"),
+    (["a", "--format=pprof"], "--format 'pprof' is not one of text, json, folded, svg"),
     (["a", "--format=json", "--format=text"], "more than one --format"),
     (["a", "--format=json:"], "needs the name of a file"),
     (["a", "--format=json:b", "-o", "c"], "both b and c"),

@@ -104,5 +104,6 @@ struct lw_diff_writer {
 extern const struct lw_diff_writer lw_diff_text_writer;
 extern const struct lw_diff_writer lw_diff_json_writer;
 extern const struct lw_diff_writer lw_diff_folded_writer;
+extern const struct lw_diff_writer lw_diff_svg_writer;
 
 #endif
