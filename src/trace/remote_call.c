@@ -24,7 +24,7 @@
 #include "threads.h"
 
 #define WARN_NS  (5 * LW_NS_PER_SECOND)
-#define LOOK_NS  (20 * LW_NS_PER_MS)
+#define LOOK_NS  (200 * LW_NS_PER_MS)
 #define RED_ZONE 128 /* bytes below the stack pointer that belong to the function */
 
 /* ---- Its state ---- */
