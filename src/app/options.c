@@ -485,7 +485,7 @@ void lw_options_parse(struct lw_options *options, int argc, char **argv)
     static const struct argp argp = {
         .options = option_table,
         .parser = parse_option,
-        .args_doc = "PID\n-- COMMAND [ARGUMENT...]",
+        .args_doc = "PID\n-- COMMAND [ARGUMENT...]\ndiff FILE [FILE]",
         .doc = doc,
     };
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "frame_name.h"
+#include "frame_role.h"
 #include "leakwatch/base/cleanup.h"
 #include "leakwatch/base/clock.h"
 #include "leakwatch/base/text.h"
@@ -200,19 +201,14 @@ static void fill_table(struct table *table, const struct lw_report *report)
     }
 }
 
-/* Who asked the allocator: the first function outside of its module, else its caller. */
+/* Who asked for the memory; where nobody is known, who is the outermost. */
 static const struct lw_report_frame *asking_frame(const struct lw_report_stack *stack)
 {
-    const char *allocator = stack->frame_count > 0 ? stack->frames[0].module : NULL;
+    const size_t own = lw_report_own_frame(stack);
 
-    for (size_t i = 1; i < stack->frame_count; i++) {
-        const char *module = stack->frames[i].module;
-        if (!module || !allocator || strcmp(module, allocator) != 0)
-            return &stack->frames[i];
-    }
     if (stack->frame_count == 0)
         return NULL;
-    return &stack->frames[stack->frame_count > 1 ? 1 : 0];
+    return &stack->frames[own < stack->frame_count ? own : stack->frame_count - 1];
 }
 
 static int put_stack(const struct page *page, const char *name, const struct series *series,
