@@ -177,6 +177,8 @@ static struct resolution *resolve(struct lw_symbolizer *symbolizer, const struct
     for (size_t i = 0; i < count; i++) {
         resolution->symbols[i] = chain[i];
         resolution->symbols[i].function = shown_name(symbolizer, chain[i].function);
+        if (resolution->symbols[i].function)
+            resolution->symbols[i].linkage_name = chain[i].function;
     }
     return resolution;
 }

@@ -189,6 +189,7 @@ static void test_demangling(void **state)
     char *address = library_symbol(*state, "libstdc++.so.6", "_Znwm");
     size_t count = resolve(*state, address, false, &symbols);
     assert_string_equal(symbols[count - 1].function, "operator new(unsigned long)");
+    assert_string_equal(symbols[count - 1].linkage_name, "_Znwm");
     address = library_symbol(*state, "libstdc++.so.6", "_ZdlPv");
     count = resolve(*state, address + 1, true, &symbols);
     assert_string_equal(symbols[count - 1].function, "operator delete(void*)");

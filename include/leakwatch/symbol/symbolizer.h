@@ -23,6 +23,8 @@ struct lw_symbol {
     const char *file;     /* NULL when there is no line information */
     int line;             /* 0 likewise */
     bool inlined;         /* inlined into the next symbol of the list */
+    /* `function` as the linker has it, before it was demangled; NULL likewise */
+    const char *linkage_name;
 };
 
 /* `modules` outlives the symbolizer. NULL: out of memory. */
