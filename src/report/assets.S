@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Scripts and styles of the reports that a browser shows, as text (assets.h). */
+/* Scripts and styles of the reports that a browser shows, and the default suppressions, as text
+ * (assets.h). */
     .macro asset name, file
     .globl \name
 \name:
@@ -8,6 +9,7 @@
     .endm
 
     .section .rodata
+    asset lw_asset_default_supp, "default.supp"
     asset lw_asset_flame_css, "flame.css"
     asset lw_asset_flame_js, "flame.js"
     asset lw_asset_page_css, "page.css"
