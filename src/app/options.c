@@ -32,6 +32,9 @@ enum {
     KEY_SAMPLE,
     KEY_MAX_OVERHEAD,
     KEY_MAX_MEMORY,
+    KEY_SUPPRESSIONS,
+    KEY_NO_DEFAULT_SUPPRESSIONS,
+    KEY_GENERATE_SUPPRESSIONS,
 };
 
 static const char doc[] =
@@ -104,6 +107,15 @@ static const struct argp_option option_table[] = {
      "Append to FILE instead of standard output (other than text and json: replace FILE with each "
      "report); %p in it "
      "is the PID; opened again on SIGHUP",
+     4},
+    {"suppressions", KEY_SUPPRESSIONS, "FILE", 0,
+     "Do not list stacks that match a suppression in FILE: valgrind's Memcheck:Leak, or lines of "
+     "LeakSanitizer's, leak:PATTERN. May be given several times",
+     4},
+    {"no-default-suppressions", KEY_NO_DEFAULT_SUPPRESSIONS, 0, 0,
+     "List what the C library, OpenSSL, GLib and others allocate once and keep, too", 4},
+    {"generate-suppressions", KEY_GENERATE_SUPPRESSIONS, "FILE", 0,
+     "Write a suppression of each stack with expired blocks to FILE, which each report replaces",
      4},
     {"color", KEY_COLOR, "WHEN", OPTION_ARG_OPTIONAL,
      "Colour: auto (on a terminal), always or never (default auto; no WHEN: always)", 4},
@@ -271,6 +283,14 @@ static void add_output(struct lw_options *options, const struct argp_state *stat
         (struct lw_output_request){.writer = writer, .file = file};
 }
 
+static void add_suppressions(struct lw_options *options, const struct argp_state *state,
+                             const char *text)
+{
+    if (options->suppression_file_count == LW_SUPPRESSION_FILES_MAX)
+        usage_error(state, "more than %d --suppressions are given", LW_SUPPRESSION_FILES_MAX);
+    options->suppression_files[options->suppression_file_count++] = text;
+}
+
 /* Gives each format its file, and each file its one format. */
 static void assign_outputs(struct lw_options *options, const struct argp_state *state)
 {
@@ -280,6 +300,8 @@ static void assign_outputs(struct lw_options *options, const struct argp_state *
         add_output(options, state, &lw_text_writer, NULL);
     if (options->metrics_file)
         add_output(options, state, &lw_prometheus_writer, options->metrics_file);
+    if (options->generated_suppressions)
+        add_output(options, state, &lw_suppressions_writer, options->generated_suppressions);
     for (size_t i = 0; i < options->output_count; i++) {
         struct lw_output_request *request = &options->outputs[i];
 
@@ -467,6 +489,15 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
         break;
     case KEY_MAX_MEMORY:
         set_max_memory(options, state, text);
+        break;
+    case KEY_SUPPRESSIONS:
+        add_suppressions(options, state, parse_file(state, "--suppressions", text));
+        break;
+    case KEY_NO_DEFAULT_SUPPRESSIONS:
+        options->no_default_suppressions = true;
+        break;
+    case KEY_GENERATE_SUPPRESSIONS:
+        options->generated_suppressions = parse_file(state, "--generate-suppressions", text);
         break;
     case ARGP_KEY_ARG:
         set_argument(options, state, text);

@@ -24,12 +24,14 @@
 #include "notify.h"
 #include "outputs.h"
 #include "privileges.h"
+#include "suppressions.h"
 
 struct session {
     const struct lw_options *options;
     struct lw_guardian *guardian;
     struct lw_watch *watch;
     struct lw_symbolizer *symbolizer;
+    struct lw_suppressions *suppressions;
     struct lw_report_builder *builder;
     struct lw_outputs outputs;
     struct lw_status_line status;
@@ -40,7 +42,7 @@ struct session {
     char *exe;                  /* NULL: not known */
     struct lw_task_status task; /* at the attach; no name: not known */
     sigset_t ending;            /* the signals that end the watch at once */
-    bool output_open, armed, done;
+    bool output_open, armed, done, has_leaks;
     uint64_t armed_ns, next_report_ns, end_ns, next_status_ns;
     uint64_t last_events, last_status_ns;
     unsigned reports;
@@ -151,8 +153,9 @@ static void begin(struct session *session)
     }
     struct lw_module_table *modules = lw_watch_modules(session->watch);
     session->symbolizer = lw_symbolizer_create(modules);
-    session->builder =
-        lw_report_builder_create(&session->options->report, session->symbolizer, modules);
+    struct lw_report_options report_options = session->options->report;
+    report_options.suppressions = session->suppressions;
+    session->builder = lw_report_builder_create(&report_options, session->symbolizer, modules);
     if (session->builder)
         lw_report_builder_tell(session->builder, &session->progress);
     session->outputs.progress = &session->progress;
@@ -187,6 +190,7 @@ static void write_report(struct session *session, const struct lw_snapshot *snap
         fail(session, lw_error_create(ENOMEM, "out of memory"));
         return;
     }
+    session->has_leaks = lw_report_has_leaks(report);
     write_message(session, &(struct lw_message){.report = report});
     if (!summary && !session->done)
         lw_notify_report(&session->notify, report);
@@ -431,7 +435,7 @@ static void finish(struct session *session)
     }
     if (result.snapshot && session->builder) {
         write_report(session, result.snapshot, true);
-        if (session->exit_code == LW_EXIT_DONE && result.snapshot->totals.expired_blocks > 0)
+        if (session->exit_code == LW_EXIT_DONE && session->has_leaks)
             session->exit_code = session->options->error_exitcode;
     }
     if (result.detached)
@@ -478,9 +482,13 @@ int lw_session_run(const struct lw_options *options)
 {
     struct session session = {.options = options, .signals = -1};
     lw_notify_open(&session.notify);
-    lw_error *error = start(&session);
+    lw_error *error = lw_suppressions_load(options, &session.suppressions);
+    const int refusal = error ? LW_EXIT_USAGE : LW_EXIT_FAILED;
+    if (!error)
+        error = start(&session);
     if (error) {
         fail(&session, error);
+        session.exit_code = refusal;
     } else {
         loop(&session);
         finish(&session);
@@ -488,6 +496,7 @@ int lw_session_run(const struct lw_options *options)
     if (session.output_open)
         tell_unwritten(&session, lw_outputs_close(&session.outputs));
     lw_report_builder_destroy(session.builder);
+    lw_suppressions_destroy(session.suppressions);
     lw_symbolizer_destroy(session.symbolizer);
     lw_watch_destroy(session.watch);
     lw_guardian_end(session.guardian);

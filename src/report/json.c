@@ -137,6 +137,33 @@ static struct json losses_object(const struct lw_loss_counts *losses)
     return json;
 }
 
+static struct json hidden_object(const struct lw_report_hidden *hidden)
+{
+    struct json json = json_begin(NULL);
+
+    put_unsigned(&json, "bytes", hidden->expired_bytes);
+    put_unsigned(&json, "blocks", hidden->expired_blocks);
+    put_unsigned(&json, "stacks", hidden->stacks);
+    return json;
+}
+
+/* Those that were used, and the user's own that were not. */
+static void put_suppressions(struct json *json, const struct lw_report *report)
+{
+    struct json_object *list = put_array(json, "suppressions");
+
+    for (size_t i = 0; i < report->suppression_count; i++) {
+        const struct lw_report_suppression *each = &report->suppressions[i];
+        if (each->hidden.stacks == 0 && each->suppression->is_default)
+            continue;
+        struct json one = hidden_object(&each->hidden);
+        put_text(&one, "name", each->suppression->name);
+        put_text(&one, "file", each->suppression->file);
+        put_unsigned(&one, "line", each->suppression->line);
+        append_object(json, list, one);
+    }
+}
+
 static int write_report(FILE *stream, const struct lw_writer_options *options,
                         const struct lw_report *report)
 {
@@ -164,6 +191,9 @@ static int write_report(FILE *stream, const struct lw_writer_options *options,
     put_unsigned(&json, "sample_bytes", report->sample_bytes);
     put_object(&json, "live", live);
     put_object(&json, "expired", expired);
+    put_object(&json, "suppressed", hidden_object(&report->suppressed));
+    if (context->summary)
+        put_suppressions(&json, report);
     put_object(&json, "events", events_object(&report->events));
     put_object(&json, "losses", losses_object(&report->losses));
     struct json_object *stacks = put_array(&json, "stacks");

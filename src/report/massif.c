@@ -122,6 +122,15 @@ static void put_snapshot(FILE *stream, size_t number, uint64_t elapsed_ns, uint6
             number, elapsed_ns / LW_NS_PER_MS, (unsigned long long)bytes);
 }
 
+/* Without what is suppressed, as in the tree. Of estimates, a part may exceed the whole. */
+static uint64_t listed_bytes(const struct lw_report_point *point, bool live)
+{
+    uint64_t bytes = live ? point->live_bytes : point->expired_bytes;
+    uint64_t hidden = live ? point->suppressed_live_bytes : point->suppressed_expired_bytes;
+
+    return bytes > hidden ? bytes - hidden : 0;
+}
+
 /* From the attach, when nothing was known, to now. */
 static int put_snapshots(const struct massif *massif)
 {
@@ -133,8 +142,7 @@ static int put_snapshots(const struct massif *massif)
     for (size_t i = 0; i + 1 < report->history_count; i++) {
         const struct lw_report_point *point = &report->history[i];
 
-        put_snapshot(stream, i + 1, point->elapsed_ns,
-                     massif->live ? point->live_bytes : point->expired_bytes);
+        put_snapshot(stream, i + 1, point->elapsed_ns, listed_bytes(point, massif->live));
         fputs("heap_tree=empty\n", stream);
     }
     put_snapshot(stream, report->history_count ? report->history_count : 1,

@@ -88,6 +88,7 @@ static int name_frame(struct naming *naming, const struct lw_frame *frame, frame
         named.file = symbols[i].file;
         named.line = symbols[i].file ? symbols[i].line : 0;
         named.inlined = symbols[i].inlined;
+        named.linkage_name = symbols[i].linkage_name;
         result = lw_vector_push(frames, named);
     }
     return result;

@@ -260,7 +260,7 @@
 
     function describe() {
         const rss = report.rss_bytes > 0 ? `; RSS ${leakwatchSize(report.rss_bytes)}` : "";
-        const left = data.left_out;
+        const left = data.left_out, hidden = data.report.suppressed;
 
         get("title").textContent = document.title;
         get("summary").textContent =
@@ -271,7 +271,9 @@
         get("when").textContent = `${report.time}, ${leakwatchTime(report.elapsed_s)} into the ` +
             `watch${report.sample_bytes > 0 ? "; estimated from samples" : ""}` +
             (left.stacks > 0 ? `; ${count(left.stacks)} smaller stacks with ` +
-            `${leakwatchSize(left.live_bytes)} live are not on this page` : "");
+            `${leakwatchSize(left.live_bytes)} live are not on this page` : "") +
+            (hidden.stacks > 0 ? `; ${leakwatchSize(hidden.bytes)} expired are suppressed ` +
+            `(stacks: ${count(hidden.stacks)})` : "");
     }
 
     function draw() {

@@ -10,6 +10,7 @@
 #include "leakwatch/base/clock.h"
 #include "leakwatch/base/vector.h"
 #include "naming.h"
+#include "suppressor.h"
 
 /* A line through (time, RSS) points, updated point by point (Welford), so that a watch of weeks
  * costs no memory and does not lose digits to the size of the sums. */
@@ -31,6 +32,7 @@ struct lw_report_builder {
     struct lw_symbolizer *symbolizer;
     struct lw_module_table *modules;
     struct lw_progress *progress; /* NULL: nobody is to be told */
+    struct lw_suppressor suppressor;
 
     bool has_previous;
     struct lw_ledger_totals totals; /* of the last report */
@@ -52,6 +54,8 @@ struct lw_report_builder *lw_report_builder_create(const struct lw_report_option
     builder->options = *options;
     builder->symbolizer = symbolizer;
     builder->modules = modules;
+    builder->suppressor = (struct lw_suppressor){
+        .set = options->suppressions, .symbolizer = symbolizer, .modules = modules};
     builder->stride = 1;
     return builder;
 }
@@ -62,6 +66,7 @@ void lw_report_builder_destroy(struct lw_report_builder *builder)
         return;
     free(builder->expired);
     lw_vector_deinit(&builder->history);
+    lw_suppressor_deinit(&builder->suppressor);
     free(builder);
 }
 
@@ -122,6 +127,8 @@ static int add_point(struct lw_report_builder *builder, struct lw_report *report
         /* by the summary, the recorder in the process and its memory are gone: no growth of its own
          */
         .rss_bytes = report->context.summary ? 0 : report->context.rss_bytes,
+        .suppressed_live_bytes = report->suppressed.live_bytes,
+        .suppressed_expired_bytes = report->suppressed.expired_bytes,
     };
     int result = 0;
 
@@ -176,22 +183,36 @@ static void add_stack(const struct lw_report_builder *builder, const struct lw_s
     }
 }
 
-static int choose_stacks(const struct lw_report_builder *builder,
-                         const struct lw_snapshot *snapshot, struct lw_report *report)
+/* Adds those stacks that have something to say (`listed`), or the others; but not suppressed ones.
+ */
+static int add_stacks(struct lw_report_builder *builder, const struct lw_snapshot *snapshot,
+                      bool listed, struct lw_report *report)
 {
-    bool summary = report->context.summary;
+    for (size_t i = 0; i < snapshot->stack_count; i++) {
+        const struct lw_snapshot_stack *facts = &snapshot->stacks[i];
 
-    report->stacks = calloc(snapshot->stack_count + 1, sizeof(*report->stacks));
-    if (!report->stacks)
-        return -ENOMEM;
-    for (size_t i = 0; i < snapshot->stack_count; i++)
-        if (has_something_to_say(&snapshot->stacks[i].stats, summary))
-            add_stack(builder, snapshot, &snapshot->stacks[i], report);
-    report->stack_total = report->stack_count = report->every_count;
-    for (size_t i = 0; builder->options.every_stack && i < snapshot->stack_count; i++)
-        if (!has_something_to_say(&snapshot->stacks[i].stats, summary))
-            add_stack(builder, snapshot, &snapshot->stacks[i], report);
+        if (has_something_to_say(&facts->stats, report->context.summary) != listed)
+            continue;
+        int hidden = lw_suppressor_hides(&builder->suppressor, facts, listed, report);
+        if (hidden < 0)
+            return hidden;
+        if (!hidden)
+            add_stack(builder, snapshot, facts, report);
+    }
     return 0;
+}
+
+static int choose_stacks(struct lw_report_builder *builder, const struct lw_snapshot *snapshot,
+                         struct lw_report *report)
+{
+    report->stacks = calloc(snapshot->stack_count + 1, sizeof(*report->stacks));
+    if (!report->stacks || lw_suppressor_begin(&builder->suppressor, report) != 0)
+        return -ENOMEM;
+    int result = add_stacks(builder, snapshot, true, report);
+    report->stack_total = report->stack_count = report->every_count;
+    if (result == 0 && builder->options.every_stack)
+        result = add_stacks(builder, snapshot, false, report);
+    return result;
 }
 
 static uint64_t sort_key(const struct lw_report_stack *stack, enum lw_report_sort sort)
@@ -336,6 +357,19 @@ fail:
     return NULL;
 }
 
+/* What is in the totals alone (blocks without a stack) counts too; but of estimates, a part is not
+ * taken from the whole. */
+bool lw_report_has_leaks(const struct lw_report *report)
+{
+    bool expired = report->cut_blocks > 0;
+
+    for (size_t i = 0; i < report->stack_count; i++)
+        expired |= report->stacks[i].facts.stats.expired_blocks > 0;
+    if (report->suppressed.expired_blocks == 0 || report->sample_bytes == 0)
+        expired |= report->totals.expired_blocks > report->suppressed.expired_blocks;
+    return expired;
+}
+
 const char *lw_weight_name(enum lw_weight weight)
 {
     static const char *const names[] = {
@@ -378,5 +412,6 @@ void lw_report_destroy(struct lw_report *report)
         free(report->stacks[i].frames);
     free(report->stacks);
     free(report->modules);
+    free(report->suppressions);
     free(report);
 }

@@ -13,6 +13,7 @@
 #include "text_frames.h"
 #include "text_page.h"
 #include "text_parts.h"
+#include "text_suppressed.h"
 
 /* Date and time of day where leakwatch runs, with the offset that makes it unambiguous. */
 static void print_title(const struct lw_pen *pen, const struct lw_report_context *context)
@@ -284,6 +285,7 @@ static int write_report(FILE *stream, const struct lw_writer_options *options,
     for (size_t i = 0; i < report->stack_count; i++)
         print_stack(pen, &outer, report, i);
     print_cut(pen, report);
+    lw_text_print_suppressed(pen, report);
     print_confidence(pen, report);
     putc('\n', pen->stream);
     return lw_text_page_end(&page);

@@ -12,7 +12,7 @@ import harness
 
 BUILD = os.path.dirname(harness.LEAKWATCH)
 SHARED = ["bash-completion/completions/leakwatch", "fish/vendor_completions.d/leakwatch.fish",
-          "leakwatch/leakwatch.schema.json", "doc/leakwatch/README.md"]
+          "leakwatch/leakwatch.schema.json", "leakwatch/default.supp", "doc/leakwatch/README.md"]
 UNIT = "lib/systemd/system/leakwatch@.service"
 
 

@@ -234,6 +234,7 @@ def test_page_filters_by_growth_and_late_frees(browser, written, tmp_path):
     shrinking["delta_bytes"] = -5
     freed["late_frees"] = 3
     data["left_out"]["stacks"] = 17
+    data["report"]["suppressed"] = {"bytes": 2048, "blocks": 3, "stacks": 5}
     path = tmp_path / "page.html"
     path.write_text(before + json.dumps(data).replace("<", "\\u003c") + after, encoding="utf-8")
     browser.open(path)
@@ -248,7 +249,9 @@ def test_page_filters_by_growth_and_late_frees(browser, written, tmp_path):
     assert shown() == {other["id"]}
     browser.click("#growing")
     assert shown() == {shrinking["id"], other["id"]}
-    assert "17 smaller stacks" in browser.run("return document.getElementById('when').textContent")
+    told = browser.run("return document.getElementById('when').textContent")
+    assert "17 smaller stacks" in told
+    assert "2.00 KiB expired are suppressed (stacks: 5)" in told
 
 
 def test_page_changes_the_width(page):

@@ -15,8 +15,9 @@
 
 static void test_exactly_this(void **state)
 {
-    static const struct lw_report_point points[] = {{20 * LW_NS_PER_SECOND, 900, 500, 4096},
-                                                    {80500 * LW_NS_PER_MS, 3500, 3000, 4096}};
+    /* of the first, 100 bytes are suppressed */
+    static const struct lw_report_point points[] = {
+        {20 * LW_NS_PER_SECOND, 1000, 600, 4096, 0, 100}, {80500 * LW_NS_PER_MS, 3500, 3000, 4096}};
     struct sample sample;
 
     (void)state;

@@ -161,6 +161,40 @@ static void test_several_formats(void **state)
     expect_refusal(LIST("1", "--weight=bytes"), "--weight 'bytes' is not one of expired-bytes,");
 }
 
+static void test_suppressions(void **state)
+{
+    const char *many[20] = {"leakwatch", "1"};
+    struct lw_options options;
+
+    (void)state;
+    parse(&options, LIST("1"));
+    assert_int_equal(options.suppression_file_count, 0);
+    assert_false(options.no_default_suppressions);
+    parse(&options, LIST("1", "--suppressions=a", "--suppressions", "b",
+                         "--no-default-suppressions", "--generate-suppressions=c.%p"));
+    assert_int_equal(options.suppression_file_count, 2);
+    assert_string_equal(options.suppression_files[0], "a");
+    assert_string_equal(options.suppression_files[1], "b");
+    assert_true(options.no_default_suppressions);
+    /* it does not take the text's place, and wants every stack */
+    assert_int_equal(options.output_count, 2);
+    assert_ptr_equal(options.outputs[0].writer, &lw_text_writer);
+    assert_null(options.outputs[0].file);
+    assert_ptr_equal(options.outputs[1].writer, &lw_suppressions_writer);
+    assert_string_equal(options.outputs[1].file, "c.%p");
+    assert_true(options.report.every_stack);
+
+    expect_refusal(LIST("1", "--suppressions="), "--suppressions needs the name of a file");
+    expect_refusal(LIST("1", "--generate-suppressions="),
+                   "--generate-suppressions needs the name of a file");
+    expect_refusal(LIST("1", "--generate-suppressions=-"),
+                   "text and suppressions would both be written to standard output");
+    expect_refusal(LIST("1", "--format=suppressions:x"), "--format 'suppressions' is not one of");
+    for (size_t i = 2; i < 19; i++)
+        many[i] = "--suppressions=a";
+    expect_refusal(many, "more than 16 --suppressions are given");
+}
+
 static void test_engine_and_sampling(void **state)
 {
     struct lw_options options;
@@ -326,6 +360,7 @@ int main(void)
         cmocka_unit_test(test_long_options),
         cmocka_unit_test(test_metrics_file),
         cmocka_unit_test(test_several_formats),
+        cmocka_unit_test(test_suppressions),
         cmocka_unit_test(test_engine_and_sampling),
         cmocka_unit_test(test_refused_sampling),
         cmocka_unit_test(test_pid_or_command),

@@ -24,6 +24,9 @@ enum lw_engine_choice { LW_ENGINE_AUTO, LW_ENGINE_RECORD, LW_ENGINE_TRAP };
 /* Outputs at once. */
 #define LW_OUTPUT_MAX 16
 
+/* Files of suppressions. */
+#define LW_SUPPRESSION_FILES_MAX 16
+
 /* One --format. */
 struct lw_output_request {
     const struct lw_writer *writer;
@@ -54,7 +57,11 @@ struct lw_options {
     const char *output;       /* --output: of the request that has no file of its own */
     const char *metrics_file; /* one of `outputs` too; NULL: not given */
     enum lw_weight weight;    /* default LW_WEIGHT_EXPIRED_BYTES */
-    int error_exitcode;       /* 0: leaks do not change the exit code */
+    const char *suppression_files[LW_SUPPRESSION_FILES_MAX];
+    size_t suppression_file_count;
+    bool no_default_suppressions;
+    const char *generated_suppressions; /* one of `outputs` too; NULL: not given */
+    int error_exitcode;                 /* 0: leaks do not change the exit code */
     bool quiet;
     int verbosity; /* number of -v */
     enum lw_color color;

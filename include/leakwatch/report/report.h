@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 #include "leakwatch/model/snapshot.h"
+#include "leakwatch/report/suppression.h"
 #include "leakwatch/symbol/symbolizer.h"
 
 /* What the writers (text.h, json.h) write. They see these structs and nothing else: no live state,
@@ -66,7 +67,8 @@ struct lw_report_frame {
     bool is_return;          /* offset and address are where a call returns to, one past the call */
     const char *file;        /* NULL: unknown */
     int line;
-    bool inlined; /* into the next frame of the list */
+    bool inlined;             /* into the next frame of the list */
+    const char *linkage_name; /* `function`, before it was demangled; NULL likewise */
 };
 
 struct lw_report_stack {
@@ -88,6 +90,19 @@ struct lw_report_options {
     size_t top; /* stacks; 0: all */
     bool show_blocks;
     bool every_stack; /* some writer wants more than the top: lw_report.every_count */
+    const struct lw_suppressions *suppressions; /* outlive the builder; NULL: none */
+};
+
+/* What suppressions keep out of a report. */
+struct lw_report_hidden {
+    uint64_t stacks; /* that would have been listed, were it not for --top */
+    uint64_t expired_bytes, expired_blocks, live_bytes, live_blocks;
+};
+
+/* One that is in force, and what it hides now. */
+struct lw_report_suppression {
+    const struct lw_suppression *suppression;
+    struct lw_report_hidden hidden;
 };
 
 /* What only the caller knows at the time of the report. */
@@ -108,7 +123,8 @@ struct lw_report_context {
 struct lw_report_point {
     uint64_t elapsed_ns;
     uint64_t live_bytes, expired_bytes;
-    uint64_t rss_bytes; /* 0: unknown */
+    uint64_t rss_bytes;                                       /* 0: unknown */
+    uint64_t suppressed_live_bytes, suppressed_expired_bytes; /* of the former */
 };
 
 struct lw_report {
@@ -135,6 +151,11 @@ struct lw_report {
      * nothing to say of their own but are part of a whole (nothing expired, or nothing live); only
      * if asked for, else stack_count. */
     size_t every_count;
+    /* Of the totals, what belongs to suppressed stacks, which are not in `stacks` nor counted with
+     * those that were cut. Blocks that are merely live are counted only with every_stack. */
+    struct lw_report_hidden suppressed;
+    struct lw_report_suppression *suppressions; /* in their order */
+    size_t suppression_count;
     /* of the watch so far, by time, this report last; a long watch keeps every second, fourth, ...
      * report, so that it is bounded. The builder's, until the next report is built. */
     const struct lw_report_point *history;
@@ -164,6 +185,8 @@ struct lw_report *lw_report_build(struct lw_report_builder *builder,
                                   const struct lw_snapshot *snapshot,
                                   const struct lw_report_context *context);
 void lw_report_destroy(struct lw_report *report);
+/* Whether blocks have expired that no suppression hides. */
+bool lw_report_has_leaks(const struct lw_report *report);
 
 /* How the watch ended, when the target ended it. */
 struct lw_report_end {
@@ -234,6 +257,8 @@ extern const struct lw_writer lw_html_writer;
 extern const struct lw_writer lw_heap_writer;
 extern const struct lw_writer lw_massif_writer;
 extern const struct lw_writer lw_prometheus_writer;
+/* What --generate-suppressions writes: no --format. */
+extern const struct lw_writer lw_suppressions_writer;
 
 /* The writer whose name is the first `length` characters of `name`; NULL when there is none. */
 const struct lw_writer *lw_writer_find(const char *name, size_t length);
