@@ -80,6 +80,24 @@ static struct json module_object(const struct lw_report_module *module)
     return json;
 }
 
+static void put_verdict(struct json *json, const struct lw_report_stack *stack,
+                        const struct lw_report *report)
+{
+    const struct lw_verdict *verdict = &stack->verdict;
+    char reason[LW_REASON_MAX];
+
+    put_text(json, "verdict", lw_verdict_name(verdict->kind));
+    put_text(json, "reason", lw_verdict_reason(verdict, &stack->facts, report->expire_ns, reason));
+    if (verdict->has_growth)
+        put_signed(json, "growth_bytes_per_minute", verdict->growth_minute);
+    else
+        put_null(json, "growth_bytes_per_minute");
+    if (verdict->suggested_ns != 0)
+        put_seconds(json, "suggested_expire_s", verdict->suggested_ns);
+    else
+        put_null(json, "suggested_expire_s");
+}
+
 /* Ages are those of the expired blocks; in a summary, of all that are still live. */
 static struct json stack_object(const struct lw_report_stack *stack, const struct lw_report *report)
 {
@@ -107,6 +125,7 @@ static struct json stack_object(const struct lw_report_stack *stack, const struc
                        : seconds_range(facts->expired_youngest_ns, facts->expired_oldest_ns));
     put_object(&json, "lifetime_s", lifetime_object(stats));
     put_bool(&json, "truncated", facts->stack && facts->stack->truncated);
+    put_verdict(&json, stack, report);
     struct json_object *frames = put_array(&json, "frames");
     for (size_t i = 0; i < stack->frame_count; i++)
         append_object(&json, frames, frame_object(&stack->frames[i]));

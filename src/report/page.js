@@ -50,6 +50,7 @@
 
         return report.stacks.filter((stack) => stack.text.includes(text) &&
             Math.max(stack.expired_bytes, stack.live_bytes) >= least &&
+            (get("verdict").value === "" || stack.verdict === get("verdict").value) &&
             (!get("growing").checked || stack.delta_bytes > 0) &&
             (!get("kept").checked || stack.late_frees === 0) &&
             (!get("expired").checked || stack.expired_blocks > 0));
@@ -156,12 +157,15 @@
 
     // ---- table ----
 
+    const signedSize = (bytes) => `${bytes >= 0 ? "+" : ""}${leakwatchSize(bytes)}`;
     const columns = [
         {key: "id", name: "Stack", show: String},
+        {key: "verdict", name: "Verdict", show: String},
         {key: "expired_bytes", name: "Expired", show: leakwatchSize},
         {key: "expired_blocks", name: "Blocks", show: count},
-        {key: "delta_bytes", name: "Change", show: (bytes) =>
-            `${bytes >= 0 ? "+" : ""}${leakwatchSize(bytes)}`},
+        {key: "delta_bytes", name: "Change", show: signedSize},
+        {key: "growth_bytes_per_minute", name: "A minute", show: (bytes) =>
+            bytes === null ? "" : signedSize(bytes)},
         {key: "live_bytes", name: "Live", show: leakwatchSize},
         {key: "live_blocks", name: "Blocks", show: count},
         {key: "allocs", name: "Allocations", show: count},
@@ -191,7 +195,7 @@
             button.dataset.key = column.key;
             button.addEventListener("click", () => {
                 order.descending = column.key === order.key ? !order.descending
-                    : column.key !== "asking" && column.key !== "id";
+                    : !["asking", "id", "verdict"].includes(column.key);
                 order.key = column.key;
                 drawTable(chosenStacks());
             });
@@ -205,8 +209,11 @@
         const cell = row.insertCell();
         const list = document.createElement("ol");
 
+        const reason = document.createElement("p");
+
         row.className = "frames";
         cell.colSpan = columns.length;
+        reason.textContent = `${stack.verdict}: ${stack.reason}`;
         stack.frames.forEach((frame) => {
             const item = document.createElement("li");
             const place = document.createElement("span");
@@ -215,7 +222,7 @@
             item.append(place);
             list.append(item);
         });
-        cell.append(list);
+        cell.append(reason, list);
         return row;
     }
 
@@ -227,7 +234,11 @@
         columns.forEach((column) => {
             const cell = row.insertCell();
             cell.textContent = column.show(stack[column.key]);
-            cell.className = typeof stack[column.key] === "string" ? "name" : "number";
+            cell.className = column.key === "verdict" ? `verdict ${stack.verdict}`
+                : typeof stack[column.key] === "string" ? "name" : "number";
+            if (column.key === "verdict") {
+                cell.title = stack.reason;
+            }
         });
         const toggle = () => {
             if (row.nextSibling && row.nextSibling.className === "frames") {
@@ -285,7 +296,7 @@
     describe();
     get("weight").value = data.weight;
     get("expired").checked = data.weight.startsWith("expired") && report.expired.blocks > 0;
-    ["filter", "least", "growing", "kept", "expired", "weight"].forEach(
+    ["filter", "least", "verdict", "growing", "kept", "expired", "weight"].forEach(
         (id) => get(id).addEventListener("input", draw));
     // where it is far above the others, it would make them flat
     get("plot-rss").checked = report.rss_bytes <= 20 * Math.max(1, report.live.bytes);

@@ -260,15 +260,28 @@ static void add_label(struct profile *profile, Leakwatch__Sample *sample, const 
     sample->label[sample->n_label++] = label;
 }
 
+static void add_text_label(struct profile *profile, Leakwatch__Sample *sample, const char *key,
+                           const char *value)
+{
+    Leakwatch__Label *label = NEW(profile, Leakwatch__Label, leakwatch__label__init);
+
+    if (!label)
+        return;
+    label->key = add_string(profile, key);
+    label->str = add_string(profile, value);
+    sample->label[sample->n_label++] = label;
+}
+
 static void add_labels(struct profile *profile, Leakwatch__Sample *sample,
                        const struct lw_report_stack *stack)
 {
-    sample->label = own(profile, 4, sizeof(sample->label[0]));
+    sample->label = own(profile, 5, sizeof(sample->label[0]));
     if (!sample->label)
         return;
     add_label(profile, sample, "stack", stack->id, "");
     add_label(profile, sample, "late_frees", stack->facts.stats.late_frees, "");
     add_label(profile, sample, "oldest", stack->facts.live_oldest_ns, "nanoseconds");
+    add_text_label(profile, sample, "verdict", lw_verdict_name(stack->verdict.kind));
     add_label(profile, sample, "truncated", stack->facts.stack->truncated, "");
 }
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "growth.h"
 #include "leakwatch/base/clock.h"
 #include "leakwatch/base/vector.h"
 #include "naming.h"
@@ -38,6 +39,7 @@ struct lw_report_builder {
     struct lw_ledger_totals totals; /* of the last report */
     struct remembered *expired;     /* of the last report, by stack id (ids are dense) */
     size_t expired_capacity;
+    struct lw_growth_table growth; /* of each stack */
     struct trend rss;
     LW_VECTOR(struct lw_report_point) history;
     unsigned stride, skipped; /* of so many reports one becomes a point; since the last one */
@@ -65,6 +67,7 @@ void lw_report_builder_destroy(struct lw_report_builder *builder)
     if (!builder)
         return;
     free(builder->expired);
+    lw_growth_table_deinit(&builder->growth);
     lw_vector_deinit(&builder->history);
     lw_suppressor_deinit(&builder->suppressor);
     free(builder);
@@ -177,6 +180,8 @@ static void add_stack(const struct lw_report_builder *builder, const struct lw_s
     stack->facts = *facts;
     stack->delta_bytes = difference(facts->stats.expired_bytes, before.bytes);
     stack->delta_blocks = difference(facts->stats.expired_blocks, before.blocks);
+    stack->verdict =
+        lw_growth_table_judge(&builder->growth, facts, snapshot->expire_ns, &report->context);
     if (builder->options.show_blocks && snapshot->blocks && facts->block_count > 0) {
         stack->blocks = snapshot->blocks + facts->first_block;
         stack->block_count = facts->block_count;
@@ -339,7 +344,9 @@ struct lw_report *lw_report_build(struct lw_report_builder *builder,
     report->sample_bytes = snapshot->sample_bytes;
     report->live_bytes_error = snapshot->live_bytes_error;
     report->expired_bytes_error = snapshot->expired_bytes_error;
-    if (reserve_memory(builder, snapshot) != 0 || choose_stacks(builder, snapshot, report) != 0)
+    if (reserve_memory(builder, snapshot) != 0 ||
+        lw_growth_table_note(&builder->growth, snapshot, context) != 0 ||
+        choose_stacks(builder, snapshot, report) != 0)
         goto fail;
     sort_and_cut(builder, report);
     if (lw_report_name_stacks(report, builder->symbolizer, builder->modules, builder->progress) !=

@@ -14,6 +14,7 @@
 #include "text_page.h"
 #include "text_parts.h"
 #include "text_suppressed.h"
+#include "text_verdict.h"
 
 /* Date and time of day where leakwatch runs, with the offset that makes it unambiguous. */
 static void print_title(const struct lw_pen *pen, const struct lw_report_context *context)
@@ -153,11 +154,14 @@ static void print_stack_facts(const struct lw_pen *pen, const struct lw_report *
     const struct lw_snapshot_stack *facts = &stack->facts;
 
     print_expired(pen, report, stack);
+    lw_text_growth(pen, stack);
     if (report->has_previous) {
         lw_pen_delta(pen, stack->delta_bytes);
         fputs(" since the last report", pen->stream);
     }
-    fputs("\n    ", pen->stream);
+    putc('\n', pen->stream);
+    lw_text_verdict(pen, report, stack);
+    fputs("    ", pen->stream);
     print_ages(pen, facts->expired_youngest_ns, facts->expired_oldest_ns);
     fputs("; ", pen->stream);
     lw_pen_count(pen, facts->stats.late_frees, "late free");
@@ -176,7 +180,11 @@ static void print_stack_history(const struct lw_pen *pen, const struct lw_report
         print_expired(pen, report, stack);
     else
         fputs("no block", pen->stream);
-    fprintf(pen->stream, " outlived %s\n    ", lw_format_setting(report->expire_ns, text));
+    fprintf(pen->stream, " outlived %s", lw_format_setting(report->expire_ns, text));
+    lw_text_growth(pen, stack);
+    putc('\n', pen->stream);
+    lw_text_verdict(pen, report, stack);
+    fputs("    ", pen->stream);
     lw_pen_count(pen, stats->allocs, "allocation");
     fprintf(pen->stream, " (%s), ", lw_format_size(stats->alloc_bytes, text));
     lw_pen_count(pen, stats->frees, "free");

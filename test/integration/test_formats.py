@@ -103,9 +103,11 @@ class Profile:
                        line.get("line", [0])[0])
 
     def stacks(self):
-        """[(lines, {type: value}, {label: number})]"""
+        """[(lines, {type: value}, {label: number or text})]"""
         for sample in self.message["sample"]:
-            labels = {self.text(label, "key"): label["num"][0] for label in sample["label"]}
+            labels = {self.text(label, "key"):
+                      label["num"][0] if "num" in label else self.text(label, "str")
+                      for label in sample["label"]}
             yield (list(self.lines(sample)), dict(zip(self.types, sample["value"])), labels)
 
 

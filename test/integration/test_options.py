@@ -21,7 +21,7 @@ REPORT_KEYS = {"type", "time", "pid", "elapsed_s", "expire_s", "rss_bytes", "sam
                "expired", "suppressed", "events", "losses", "stacks", "modules"}
 STACK_KEYS = {"id", "expired_bytes", "expired_blocks", "delta_bytes", "live_bytes", "live_blocks",
               "allocs", "alloc_bytes", "frees", "late_frees", "age_s", "lifetime_s", "truncated",
-              "frames"}
+              "verdict", "reason", "growth_bytes_per_minute", "suggested_expire_s", "frames"}
 FRAME_KEYS = {"function", "module", "module_index", "offset", "address", "file", "line", "inlined"}
 # aligned_alloc is memalign by another name in glibc, and told all the same
 C_FUNCTIONS = {"malloc", "calloc", "realloc", "reallocarray", "free", "memalign", "aligned_alloc",

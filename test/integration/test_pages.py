@@ -254,6 +254,28 @@ def test_page_filters_by_growth_and_late_frees(browser, written, tmp_path):
     assert "2.00 KiB expired are suppressed (stacks: 5)" in told
 
 
+def test_page_filters_by_verdict(browser, written, tmp_path):
+    before, data, after = re.fullmatch(r'(.*id="data">)(.*?)(</script>.*)',
+                                       written.read("html").decode(), re.DOTALL).groups()
+    data = json.loads(data)
+    chosen = data["report"]["stacks"][1]
+    chosen.update(verdict="slow", reason="try -e <45s>", growth_bytes_per_minute=-2048)
+    path = tmp_path / "page.html"
+    path.write_text(before + json.dumps(data).replace("<", "\\u003c") + after, encoding="utf-8")
+    browser.open(path)
+    page = Page(browser)
+    assert len(page.rows()) > 1
+    page.choose("#verdict", "slow")
+    row, = page.rows()
+    assert (int(row["id"]), row["verdict"]) == (chosen["id"], "slow")
+    assert row["growth_bytes_per_minute"] == "-2.00 KiB"
+    browser.click("tr.stack")
+    assert "slow: try -e <45s>" in browser.run(
+        "return document.querySelector('tr.frames').innerText")
+    page.choose("#verdict", "leak")
+    assert page.rows() == []
+
+
 def test_page_changes_the_width(page):
     page.browser.run("document.querySelector('#weight').focus()")
     page.choose("#weight", "live-blocks")

@@ -93,6 +93,12 @@ static inline void sample_init(struct sample *sample)
                   .live_oldest_ns = 75 * LW_NS_PER_SECOND},
         .delta_bytes = -512,
         .delta_blocks = -1,
+        .verdict = {.kind = LW_VERDICT_GROWING,
+                    .steps = 7,
+                    .grew = 5,
+                    .stride = 1,
+                    .has_growth = true,
+                    .growth_minute = 1536},
         .frames = sample->frames,
         .frame_count = 4,
     };

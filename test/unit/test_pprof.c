@@ -65,10 +65,12 @@ static void test_one_stack(void **state)
     assert_int_equal(profile->n_sample, 1);
     const Leakwatch__Sample *found = profile->sample[0];
     assert_memory_equal(found->value, values, sizeof(values));
-    assert_int_equal(found->n_label, 3);
+    assert_int_equal(found->n_label, 4);
     expect_text(profile, found->label[0]->key, "stack");
     assert_int_equal(found->label[0]->num, 17);
     expect_text(profile, found->label[2]->num_unit, "nanoseconds");
+    expect_text(profile, found->label[3]->key, "verdict");
+    expect_text(profile, found->label[3]->str, "growing");
 
     /* keep is inlined into serve: one location */
     assert_int_equal(found->n_location_id, 3);

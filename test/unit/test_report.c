@@ -180,6 +180,41 @@ static void test_every_stack_on_demand(void **state)
     lw_report_builder_destroy(builder);
 }
 
+static void test_verdicts(void **state)
+{
+    const struct lw_report_options options = {.every_stack = true};
+    struct lw_report_builder *builder = lw_report_builder_create(&options, NULL, NULL);
+    struct picture picture = {0};
+
+    (void)state;
+    add_stack(&picture, 700, 0, 0, 10); /* nothing of it ever expires */
+    add_stack(&picture, 3, 0, 1, 10);
+    struct lw_stack_stats *stats = &picture.stacks[1].stats;
+    for (unsigned i = 1; i <= 4; i++) {
+        stats->expired_bytes = 100 * i;
+        struct lw_report *report = build(builder, &picture, 10 * i, 0, false);
+        assert_int_equal(report->stacks[0].verdict.steps, i - 1);
+        assert_int_equal(report->stacks[0].verdict.kind,
+                         i < 4 ? LW_VERDICT_UNCLEAR : LW_VERDICT_LEAK);
+        assert_int_equal(report->stacks[1].verdict.kind, LW_VERDICT_UNCLEAR);
+        assert_int_equal(report->stacks[1].verdict.steps, 0);
+        lw_report_destroy(report);
+    }
+    /* a summary that follows at once is no further step; one long after is, but is not kept */
+    const struct {
+        double seconds;
+        unsigned steps;
+    } ends[] = {{40.1, 3}, {46, 4}, {40.2, 3}};
+    for (size_t i = 0; i < 3; i++) {
+        struct lw_report *report = build(builder, &picture, ends[i].seconds, 0, true);
+        assert_int_equal(report->stacks[0].verdict.steps, ends[i].steps);
+        assert_int_equal(report->stacks[0].verdict.kind, LW_VERDICT_LEAK);
+        lw_report_destroy(report);
+    }
+    picture_deinit(&picture);
+    lw_report_builder_destroy(builder);
+}
+
 static void test_deltas(void **state)
 {
     struct lw_report_options options = {0};
@@ -463,6 +498,7 @@ int main(void)
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_cut_is_counted_and_not_named),
         cmocka_unit_test(test_every_stack_on_demand),
+        cmocka_unit_test(test_verdicts),
         cmocka_unit_test(test_deltas),
         cmocka_unit_test(test_summary),
         cmocka_unit_test(test_summary_is_not_remembered),

@@ -50,7 +50,9 @@ static void test_report(void **state)
               "  expired  2.93 KiB (3,000 bytes) in 2 blocks from 1 stack, -512 B and -1 block\n"
               "  RSS      4.00 MiB, +1.00 MiB a minute\n"
               "\n"
-              "#1  2.93 KiB (3,000 bytes) in 2 blocks, -512 B since the last report\n"
+              "#1  2.93 KiB (3,000 bytes) in 2 blocks, +1.50 KiB a minute, -512 B since the last "
+              "report\n"
+              "    growing: grew in 5 of 7 reports; of 3 blocks that outlived 10s, 1 was freed\n"
               "    12.5s to 1m 15s old; 1 late free; stack 17\n"
               "    malloc+0x1a  (libc.so.6)\n"
               "  > keep [inlined]  src/app.c:42  (app)\n"
@@ -102,7 +104,8 @@ static void test_summary(void **state)
     sample.report.has_previous = false;
     char *text = WRITTEN(report, &plain, &sample.report);
     expect(text, "Summary of PID 4711 at ");
-    expect(text, "#1  2.93 KiB (3,000 bytes) in 2 blocks outlived 10s\n"
+    expect(text, "#1  2.93 KiB (3,000 bytes) in 2 blocks outlived 10s, +1.50 KiB a minute\n"
+                 "    growing: grew in 5 of 7 reports; of 3 blocks that outlived 10s, 1 was freed\n"
                  "    10 allocations (8.79 KiB), 7 frees, 1 late free; stack 17\n"
                  "    freed blocks lived 2ms min, 2.0s mean, 11.0s max\n"
                  "    3 blocks (3.42 KiB) still live, 300ms to 1m 15s old\n");
@@ -110,8 +113,10 @@ static void test_summary(void **state)
     free(text);
 
     sample.stack.facts.stats = (struct lw_stack_stats){.allocs = 1, .frees = 0, .live_blocks = 1};
+    sample.stack.verdict = (struct lw_verdict){0};
     text = WRITTEN(report, &plain, &sample.report);
-    expect(text, "#1  no block outlived 10s\n");
+    expect(text, "#1  no block outlived 10s\n"
+                 "    unclear: no block has outlived 10s yet\n");
     expect_not(text, "freed blocks lived"); /* none was: no mean of nothing */
     free(text);
 }
@@ -134,14 +139,15 @@ static void test_estimates(void **state)
            "their standard error\n"
            "  live     3.42 KiB ± 1.07 KiB in 3 blocks, +100 B since the last report\n"
            "  expired  2.93 KiB ± 1.00 KiB in 2 blocks from 1 stack, -512 B and -1 block\n");
-    expect(text, "\n#1  2.93 KiB ± 0 B in 2 blocks, -512 B since the last report\n");
+    expect(text,
+           "\n#1  2.93 KiB ± 0 B in 2 blocks, +1.50 KiB a minute, -512 B since the last report\n");
     expect_not(text, " bytes)"); /* no figure to the byte */
     free(text);
 
     sample.report.context.summary = true;
     text = WRITTEN(report, &plain, &sample.report);
     expect(text, "  sampled  one allocation in 512 KiB");
-    expect(text, "#1  2.93 KiB ± 0 B in 2 blocks outlived 10s\n");
+    expect(text, "#1  2.93 KiB ± 0 B in 2 blocks outlived 10s, +1.50 KiB a minute\n");
     expect(text, "    3 blocks (3.42 KiB ± 100 B) still live, ");
     free(text);
 
@@ -279,6 +285,11 @@ static void test_verbose_and_color(void **state)
     expect(text, "\033[2m(app)\033[0m\n");
     expect(text, ", \033[1;31m+100 B\033[0m since"); /* what grew, and what did not */
     expect(text, ", \033[1m-512 B\033[0m since");
+    expect(text, "    \033[1;33mgrowing\033[0m: grew in 5 of 7 reports");
+    free(text);
+    sample.stack.verdict.kind = LW_VERDICT_LEAK;
+    text = WRITTEN(report, &color, &sample.report);
+    expect(text, "    \033[1;31mleak\033[0m: ");
     free(text);
 }
 

@@ -12,6 +12,7 @@
 
 #include "leakwatch/model/snapshot.h"
 #include "leakwatch/report/suppression.h"
+#include "leakwatch/report/verdict.h"
 #include "leakwatch/symbol/symbolizer.h"
 
 /* What the writers (text.h, json.h) write. They see these structs and nothing else: no live state,
@@ -77,6 +78,7 @@ struct lw_report_stack {
     /* change of the expired bytes and blocks since the last report; in a summary, over the whole
      * watch */
     int64_t delta_bytes, delta_blocks;
+    struct lw_verdict verdict;      /* on the whole watch so far */
     struct lw_report_frame *frames; /* innermost first; inlined functions are frames of their own */
     size_t frame_count;
     const struct lw_snapshot_block *blocks; /* expired ones, oldest first; NULL unless asked for */
