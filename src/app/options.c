@@ -35,6 +35,7 @@ enum {
     KEY_SUPPRESSIONS,
     KEY_NO_DEFAULT_SUPPRESSIONS,
     KEY_GENERATE_SUPPRESSIONS,
+    KEY_MARK,
 };
 
 static const char doc[] =
@@ -82,6 +83,10 @@ static const struct argp_option option_table[] = {
     {"interval", 'i', "TIME", 0, "Report every TIME (default 10s)", 3},
     {"count", 'n', "N", 0, "Detach after N reports (default: no limit)", 3},
     {"duration", 'd', "TIME", 0, "Detach after TIME (default: no limit)", 3},
+    {"mark", KEY_MARK, "TIME", 0,
+     "Mark what is allocated in the first TIME of the watch, or in the TIME after a SIGUSR2, and "
+     "tell in each report what is left of it, and where",
+     3},
 
     {0, 0, 0, 0, "What to print:", 4},
     {"top", 'T', "N", 0, "List the N first stacks, 0 for all (default 10)", 4},
@@ -477,6 +482,9 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
         break;
     case KEY_ERROR_EXITCODE:
         options->error_exitcode = (int)parse_number(state, "--error-exitcode", text, 0, 255);
+        break;
+    case KEY_MARK:
+        options->mark_ns = parse_time(state, "--mark", text);
         break;
     case KEY_ENGINE:
         set_engine(options, state, text);

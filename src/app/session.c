@@ -21,6 +21,7 @@
 #include "leakwatch/report/progress.h"
 #include "leakwatch/report/status_line.h"
 #include "leakwatch/target/process.h"
+#include "mark.h"
 #include "notify.h"
 #include "outputs.h"
 #include "privileges.h"
@@ -34,6 +35,7 @@ struct session {
     struct lw_suppressions *suppressions;
     struct lw_report_builder *builder;
     struct lw_outputs outputs;
+    struct lw_mark mark;
     struct lw_status_line status;
     struct lw_progress progress; /* on that line, while a report is made and written */
     struct lw_notify notify;
@@ -57,6 +59,12 @@ static void fail(struct session *session, lw_error *error)
     lw_error_destroy(error);
     session->exit_code = LW_EXIT_FAILED;
     session->done = true;
+}
+
+static void fail_if(struct session *session, lw_error *error)
+{
+    if (error)
+        fail(session, error);
 }
 
 /* What became of writing. A reader that has gone away (a closed pipe) ends the watch as well as a
@@ -102,6 +110,8 @@ static lw_error *take_signals(struct session *session)
     handled = session->ending;
     sigaddset(&handled, SIGHUP);
     sigaddset(&handled, SIGUSR1);
+    if (lw_mark_is_wanted(&session->mark))
+        sigaddset(&handled, SIGUSR2);
     if (sigprocmask(SIG_BLOCK, &blocked, &session->original_mask) != 0)
         return lw_error_create(errno, "cannot block signals: %m");
     session->signals = signalfd(-1, &handled, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -141,6 +151,7 @@ static void begin(struct session *session)
     (void)lw_task_status_read(pid, pid, &session->task);
     session->next_report_ns = session->armed_ns + session->options->interval_ns;
     session->next_status_ns = session->armed_ns;
+    lw_mark_begin(&session->mark, session->armed_ns);
     session->last_status_ns = session->armed_ns;
     if (session->options->duration_ns != LW_NEVER)
         session->end_ns = session->armed_ns + session->options->duration_ns;
@@ -182,6 +193,7 @@ static void write_report(struct session *session, const struct lw_snapshot *snap
         .rss_bytes = lw_process_rss(pid),
         .number = summary ? session->reports : ++session->reports,
         .summary = summary,
+        .cohort = &session->mark.cohort,
     };
     lw_progress_begin(&session->progress);
     struct lw_report *report = lw_report_build(session->builder, snapshot, &context);
@@ -199,8 +211,7 @@ static void write_report(struct session *session, const struct lw_snapshot *snap
 
 static void report_now(struct session *session)
 {
-    struct lw_snapshot *snapshot =
-        lw_watch_snapshot(session->watch, session->options->report.show_blocks);
+    struct lw_snapshot *snapshot = lw_watch_snapshot(session->watch, &session->mark.request);
     if (snapshot) /* NULL when the target has ended meanwhile: the summary comes next */
         write_report(session, snapshot, false);
     lw_snapshot_destroy(snapshot);
@@ -235,6 +246,10 @@ static void handle_signal(struct session *session, int signal)
     case SIGUSR1:
         if (session->armed)
             report_now(session);
+        break;
+    case SIGUSR2:
+        if (session->armed)
+            fail_if(session, lw_mark_renew(&session->mark, session->watch, session->armed_ns));
         break;
     case SIGHUP:
         if (session->output_open && lw_outputs_have_file(&session->outputs)) {
@@ -277,6 +292,8 @@ static uint64_t handle_deadlines(struct session *session)
         session->done = true;
         return now;
     }
+    if (now >= session->mark.due_ns)
+        fail_if(session, lw_mark_end(&session->mark, session->watch, session->armed_ns));
     if (now >= session->next_report_ns) {
         report_now(session);
         now = lw_clock_now();
@@ -287,6 +304,8 @@ static uint64_t handle_deadlines(struct session *session)
     }
     uint64_t next =
         session->next_report_ns < session->end_ns ? session->next_report_ns : session->end_ns;
+    if (session->mark.due_ns < next)
+        next = session->mark.due_ns;
     if (session->status.enabled && session->armed) {
         if (now >= session->next_status_ns) {
             draw_status(session, now);
@@ -417,7 +436,7 @@ static void finish(struct session *session)
     struct lw_watch_result result;
     if (session->armed)
         lw_notify_tell(&session->notify, "STOPPING=1", "Ending the watch");
-    lw_watch_stop(session->watch, session->options->report.show_blocks, &result);
+    lw_watch_stop(session->watch, &result);
     lw_status_line_clear(&session->status);
     if (result.error) {
         fail(session, result.error);
@@ -475,13 +494,17 @@ static lw_error *start(struct session *session)
     };
     session->watch = lw_watch_start(lw_engine_choice_list(options->engine), &engine_options,
                                     options->pid, options->command, &session->original_mask);
-    return session->watch ? NULL : lw_error_create(ENOMEM, "cannot start the watch: %m");
+    if (!session->watch)
+        return lw_error_create(ENOMEM, "cannot start the watch: %m");
+    lw_watch_expect(session->watch, &session->mark.request);
+    return NULL;
 }
 
 int lw_session_run(const struct lw_options *options)
 {
     struct session session = {.options = options, .signals = -1};
     lw_notify_open(&session.notify);
+    lw_mark_init(&session.mark, options->mark_ns, options->report.show_blocks);
     lw_error *error = lw_suppressions_load(options, &session.suppressions);
     const int refusal = error ? LW_EXIT_USAGE : LW_EXIT_FAILED;
     if (!error)
@@ -501,6 +524,7 @@ int lw_session_run(const struct lw_options *options)
     lw_watch_destroy(session.watch);
     lw_guardian_end(session.guardian);
     lw_notify_close(&session.notify);
+    lw_mark_deinit(&session.mark);
     free(session.exe);
     if (session.signals >= 0)
         close(session.signals);

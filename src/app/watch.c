@@ -31,7 +31,9 @@ struct lw_watch {
     pthread_cond_t answered;
     enum lw_watch_phase phase;
     bool started; /* the engine can be woken */
-    bool stop, want_snapshot, want_totals, with_blocks;
+    bool stop, want_snapshot, want_totals;
+    struct lw_snapshot_request request; /* for the snapshot that is wanted */
+    struct lw_snapshot_request last;    /* for that at the end */
     struct lw_engine_attachment attachment;
     struct lw_snapshot *snapshot;
     struct lw_ledger_totals totals;
@@ -67,7 +69,7 @@ static bool answer(struct lw_watch *watch)
     const struct lw_engine_ops *ops = watch->engine->ops;
     pthread_mutex_lock(&watch->lock);
     if (watch->want_snapshot)
-        watch->snapshot = ops->snapshot(watch->engine, watch->with_blocks);
+        watch->snapshot = ops->snapshot(watch->engine, &watch->request);
     if (watch->want_totals)
         ops->totals(watch->engine, &watch->totals, &watch->events);
     watch->want_snapshot = watch->want_totals = false;
@@ -139,12 +141,12 @@ static void *watch_thread(void *argument)
     }
     pthread_mutex_lock(&watch->lock);
     watch->started = false;
-    bool with_blocks = watch->with_blocks;
+    const struct lw_snapshot_request last = watch->last;
     pthread_mutex_unlock(&watch->lock);
     if (engine)
         engine->ops->stop(engine, &result->detachment);
     if (!result->error)
-        result->snapshot = engine->ops->snapshot(engine, with_blocks);
+        result->snapshot = engine->ops->snapshot(engine, &last);
     set_phase(watch, LW_WATCH_ENDED);
     return NULL;
 }
@@ -226,11 +228,12 @@ static void await_answer(struct lw_watch *watch, const bool *wanted)
         pthread_cond_wait(&watch->answered, &watch->lock);
 }
 
-struct lw_snapshot *lw_watch_snapshot(struct lw_watch *watch, bool with_blocks)
+struct lw_snapshot *lw_watch_snapshot(struct lw_watch *watch,
+                                      const struct lw_snapshot_request *request)
 {
     pthread_mutex_lock(&watch->lock);
     watch->want_snapshot = true;
-    watch->with_blocks = with_blocks;
+    watch->request = *request;
     await_answer(watch, &watch->want_snapshot);
     struct lw_snapshot *snapshot = lw_take_pointer(watch->snapshot);
     watch->want_snapshot = false;
@@ -283,11 +286,17 @@ static bool await_release(pid_t pid, bool stopped)
     return false;
 }
 
-void lw_watch_stop(struct lw_watch *watch, bool with_blocks, struct lw_watch_result *result)
+void lw_watch_expect(struct lw_watch *watch, const struct lw_snapshot_request *request)
+{
+    pthread_mutex_lock(&watch->lock);
+    watch->last = *request;
+    pthread_mutex_unlock(&watch->lock);
+}
+
+void lw_watch_stop(struct lw_watch *watch, struct lw_watch_result *result)
 {
     pthread_mutex_lock(&watch->lock);
     watch->stop = true;
-    watch->with_blocks = with_blocks;
     if (watch->started)
         watch->engine->ops->wake(watch->engine);
     pthread_mutex_unlock(&watch->lock);

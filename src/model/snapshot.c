@@ -44,8 +44,25 @@ static void copy_blocks(struct lw_snapshot *snapshot, const struct lw_ledger *le
     }
 }
 
+static void count_marked(struct lw_snapshot_stack *to, const struct lw_ledger *ledger,
+                         const struct lw_ledger_stack *from,
+                         const struct lw_snapshot_request *request)
+{
+    for (uint32_t at = from->blocks.oldest; at;) {
+        const struct lw_block_record *record = lw_ledger_record(ledger, at);
+        if (record->born_ns > request->marked_until_ns)
+            return;
+        if (record->born_ns > request->marked_after_ns) {
+            to->marked_bytes += record->size;
+            to->marked_blocks++;
+        }
+        at = record->links[LW_LIST_STACK].younger;
+    }
+}
+
 static void copy_stacks(struct lw_snapshot *snapshot, const struct lw_ledger *ledger,
-                        const struct lw_stack_table *stacks)
+                        const struct lw_stack_table *stacks,
+                        const struct lw_snapshot_request *request)
 {
     for (size_t id = 1; id < lw_ledger_stack_limit(ledger); id++) {
         const struct lw_ledger_stack *from = lw_ledger_stack_at(ledger, id);
@@ -60,18 +77,22 @@ static void copy_stacks(struct lw_snapshot *snapshot, const struct lw_ledger *le
         set_ages(to, ledger, from);
         if (snapshot->blocks)
             copy_blocks(snapshot, ledger, from, to);
+        if (request->marked_until_ns != 0)
+            count_marked(to, ledger, from, request);
     }
 }
 
 struct lw_snapshot *lw_snapshot_create(struct lw_ledger *ledger,
                                        const struct lw_stack_table *stacks, uint64_t now,
-                                       bool with_blocks)
+                                       const struct lw_snapshot_request *request)
 {
+    const bool with_blocks = request->with_blocks;
     struct lw_snapshot *snapshot = calloc(1, sizeof(*snapshot));
     if (!snapshot)
         return NULL;
     lw_ledger_totals(ledger, now, &snapshot->totals);
     snapshot->taken_ns = ledger->now;
+    snapshot->cut_ns = request->cut ? ledger->now : 0;
     snapshot->expire_ns = ledger->expire_ns;
     snapshot->events = ledger->events;
     snapshot->losses = ledger->losses;
@@ -83,7 +104,7 @@ struct lw_snapshot *lw_snapshot_create(struct lw_ledger *ledger,
         lw_snapshot_destroy(snapshot);
         return NULL;
     }
-    copy_stacks(snapshot, ledger, stacks);
+    copy_stacks(snapshot, ledger, stacks, request);
     return snapshot;
 }
 

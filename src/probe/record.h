@@ -189,6 +189,8 @@ lw_error *record_launch(struct record_engine *record, char *const argv[], const 
 /* Also tells the agent (in record->control) how to find out that we are gone. */
 void record_clock_start(struct record_engine *record);
 void record_clock_advance(struct record_engine *record);
+/* Sleeps until the next tick, and advances to it. */
+void record_clock_await(struct record_engine *record);
 
 /* ---- record_sampling.c ---- */
 

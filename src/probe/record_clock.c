@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The agent's clock. */
+#include <time.h>
+
 #include "leakwatch/base/clock.h"
 #include "record.h"
 
@@ -24,6 +26,15 @@ void record_clock_start(struct record_engine *record)
     record->start_ns = lw_clock_now() - LW_AGENT_TICK_NS;
     record->control.lapse_ns = LAPSE_NS;
     record->control.clock = find_clock(record->engine.modules);
+    record_clock_advance(record);
+}
+
+void record_clock_await(struct record_engine *record)
+{
+    const uint64_t past = (lw_clock_now() - record->start_ns) % LW_AGENT_TICK_NS;
+    struct timespec left = {.tv_nsec = (long)(LW_AGENT_TICK_NS - past)};
+    while (nanosleep(&left, &left) != 0)
+        ;
     record_clock_advance(record);
 }
 

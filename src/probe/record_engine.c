@@ -291,11 +291,15 @@ static bool record_verify(struct lw_engine *engine, uint64_t *bytes)
     return equal;
 }
 
-static struct lw_snapshot *record_snapshot(struct lw_engine *engine, bool with_blocks)
+static struct lw_snapshot *record_snapshot(struct lw_engine *engine,
+                                           const struct lw_snapshot_request *request)
 {
     struct record_engine *record = record_of(engine);
-    return record->view_ready ? record_view_snapshot(&record->view, lw_clock_now(), with_blocks)
-                              : NULL;
+    if (!record->view_ready)
+        return NULL;
+    if (request->cut) /* between two ticks */
+        record_clock_await(record);
+    return record_view_snapshot(&record->view, lw_clock_now(), request);
 }
 
 static void record_totals(struct lw_engine *engine, struct lw_ledger_totals *totals,

@@ -11,7 +11,7 @@
 
 /* One stack, by lw_stack.id. */
 struct tally {
-    struct record_sums live, expired;
+    struct record_sums live, expired, marked;
     size_t found; /* expired blocks */
     struct lw_agent_counts counts;
 };
@@ -28,7 +28,8 @@ struct collection {
     struct tally *tallies; /* by lw_stack.id */
     struct record_sums live, expired;
     uint64_t expired_stacks, missed;
-    bool with_blocks, out_of_memory;
+    struct lw_snapshot_request request;
+    bool out_of_memory;
     LW_VECTOR(struct found_block) blocks;
     struct lw_event_counts events;
     struct lw_loss_counts losses;
@@ -79,6 +80,20 @@ const struct lw_stack *record_view_stack(const struct record_view *view, size_t 
     return number < view->by_number.count ? view->by_number.items[number] : NULL;
 }
 
+/* When a tick began, in the time of lw_clock_now. */
+static uint64_t tick_ns(const struct record_view *view, uint32_t tick)
+{
+    return view->start_ns + (uint64_t)tick * LW_AGENT_TICK_NS;
+}
+
+static bool is_marked(const struct collection *collection, const struct record_block *block)
+{
+    const struct lw_snapshot_request *request = &collection->request;
+    const uint32_t tick = collection->tick > block->age ? collection->tick - block->age : 0;
+    const uint64_t born_ns = tick_ns(collection->view, tick);
+    return born_ns > request->marked_after_ns && born_ns <= request->marked_until_ns;
+}
+
 static void visit_block(void *context, const struct record_block *block)
 {
     struct collection *collection = context;
@@ -88,11 +103,13 @@ static void visit_block(void *context, const struct record_block *block)
     struct tally *tally = &collection->tallies[stack->id];
     double chance = record_view_chance(collection->view, block);
     record_sums_add_block(&tally->live, block->size, block->age, chance);
+    if (is_marked(collection, block))
+        record_sums_add_block(&tally->marked, block->size, block->age, chance);
     if (block->age < collection->expire_ticks)
         return;
     record_sums_add_block(&tally->expired, block->size, block->age, chance);
     tally->found++;
-    if (!collection->with_blocks)
+    if (!collection->request.with_blocks)
         return;
     const struct found_block found = {block->address, block->size, block->age, stack->id};
     collection->out_of_memory |= lw_vector_push(&collection->blocks, found) != 0;
@@ -190,7 +207,6 @@ static void add_threads(struct collection *collection)
         events->frees -= events->missed_frees;
     events->allocs = unscale(view, events->allocs);
     events->frees = unscale(view, events->frees);
-    events->missed_frees += collection->missed;
 }
 
 /* ---- all of it ------------------------------------------------------------------------------- */
@@ -210,7 +226,8 @@ static void add_folded(struct collection *collection)
     collection->losses.folded_blocks = fold->blocks;
 }
 
-/* Blocks before counts: what is live has then been counted as allocated. */
+/* Blocks before counts: what is live has then been counted as allocated. For a cut the counts come
+ * first: they are those of the moment at which the tick began. */
 static int collect(struct collection *collection)
 {
     struct record_view *view = collection->view;
@@ -220,13 +237,18 @@ static int collect(struct collection *collection)
         return -ENOMEM;
     const size_t stacks = lw_stack_table_count(view->stacks);
     collection->tallies = calloc(stacks + 1, sizeof(*collection->tallies));
-    if (!collection->tallies ||
-        record_scan_blocks(view->fd, view->shared, collection->tick, visit_block, collection,
+    if (!collection->tallies)
+        return -ENOMEM;
+    if (collection->request.cut)
+        add_threads(collection);
+    if (record_scan_blocks(view->fd, view->shared, collection->tick, visit_block, collection,
                            &collection->missed) != 0 ||
         collection->out_of_memory)
         return -ENOMEM;
     add_folded(collection);
-    add_threads(collection);
+    if (!collection->request.cut)
+        add_threads(collection);
+    collection->events.missed_frees += collection->missed;
     for (size_t id = 1; id <= stacks; id++) {
         const struct tally *tally = &collection->tallies[id];
         record_sums_add(&collection->live, &tally->live);
@@ -302,6 +324,9 @@ static struct lw_snapshot_stack make_stack(const struct collection *collection, 
         .stats = make_stats(collection, tally),
         .live_bytes_error = whole(sqrt(tally->live.variance)),
         .expired_bytes_error = whole(sqrt(tally->expired.variance)),
+        .marked_bytes = whole(tally->marked.bytes),
+        .marked_blocks = whole(tally->marked.blocks),
+        .marked_bytes_error = whole(sqrt(tally->marked.variance)),
     };
     if (tally->live.blocks != 0) {
         stack.live_youngest_ns = age_ns(collection, tally->live.youngest);
@@ -354,9 +379,9 @@ static struct lw_snapshot *make_snapshot(const struct collection *collection)
         return NULL;
     const size_t stacks = lw_stack_table_count(view->stacks);
     snapshot->stacks = malloc((stacks + 1) * sizeof(*snapshot->stacks));
-    if (collection->with_blocks)
+    if (collection->request.with_blocks)
         snapshot->blocks = malloc((collection->blocks.count + 1) * sizeof(*snapshot->blocks));
-    if (!snapshot->stacks || (collection->with_blocks && !snapshot->blocks)) {
+    if (!snapshot->stacks || (collection->request.with_blocks && !snapshot->blocks)) {
         lw_snapshot_destroy(snapshot);
         return NULL;
     }
@@ -365,12 +390,14 @@ static struct lw_snapshot *make_snapshot(const struct collection *collection)
         if (tally->counts.allocs != 0 || tally->live.blocks != 0)
             snapshot->stacks[snapshot->stack_count++] = make_stack(collection, (uint32_t)id);
     }
-    if (collection->with_blocks)
+    if (collection->request.with_blocks)
         place_blocks(collection, snapshot);
 
     const struct lw_agent_shared *shared = view->shared;
     const uint64_t mean = shared->sample_mean[shared->rate % LW_AGENT_RATES];
     snapshot->taken_ns = collection->now;
+    if (collection->request.cut)
+        snapshot->cut_ns = tick_ns(view, collection->tick - 1);
     snapshot->expire_ns = view->options->expire_ns;
     snapshot->sample_bytes = !view->sampled ? 0 : mean != 0 ? mean : 1;
     snapshot->live_bytes_error = whole(sqrt(collection->live.variance));
@@ -381,9 +408,10 @@ static struct lw_snapshot *make_snapshot(const struct collection *collection)
     return snapshot;
 }
 
-struct lw_snapshot *record_view_snapshot(struct record_view *view, uint64_t now, bool with_blocks)
+struct lw_snapshot *record_view_snapshot(struct record_view *view, uint64_t now,
+                                         const struct lw_snapshot_request *request)
 {
-    struct collection collection = {.view = view, .now = now, .with_blocks = with_blocks};
+    struct collection collection = {.view = view, .now = now, .request = *request};
     struct lw_snapshot *snapshot = collect(&collection) == 0 ? make_snapshot(&collection) : NULL;
     collection_deinit(&collection);
     return snapshot;

@@ -63,7 +63,8 @@ void record_view_deinit(struct record_view *view);
 int record_view_note_modules(struct record_view *view);
 
 /* NULL: out of memory. */
-struct lw_snapshot *record_view_snapshot(struct record_view *view, uint64_t now, bool with_blocks);
+struct lw_snapshot *record_view_snapshot(struct record_view *view, uint64_t now,
+                                         const struct lw_snapshot_request *request);
 /* All zero where memory has run out. Takes as long as a snapshot. */
 void record_view_totals(struct record_view *view, uint64_t now, struct lw_ledger_totals *totals,
                         struct lw_event_counts *events);

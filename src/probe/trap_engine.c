@@ -289,10 +289,11 @@ static void trap_wake(struct lw_engine *engine)
     lw_tracer_wake(&trap_of(engine)->tracer);
 }
 
-static struct lw_snapshot *trap_snapshot(struct lw_engine *engine, bool with_blocks)
+static struct lw_snapshot *trap_snapshot(struct lw_engine *engine,
+                                         const struct lw_snapshot_request *request)
 {
     struct trap_engine *trap = trap_of(engine);
-    return lw_snapshot_create(trap->ledger, trap->stacks, lw_clock_now(), with_blocks);
+    return lw_snapshot_create(trap->ledger, trap->stacks, lw_clock_now(), request);
 }
 
 static void trap_totals(struct lw_engine *engine, struct lw_ledger_totals *totals,

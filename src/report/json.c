@@ -80,6 +80,14 @@ static struct json module_object(const struct lw_report_module *module)
     return json;
 }
 
+static void put_frames(struct json *json, const struct lw_report_stack *stack)
+{
+    struct json_object *frames = put_array(json, "frames");
+
+    for (size_t i = 0; i < stack->frame_count; i++)
+        append_object(json, frames, frame_object(&stack->frames[i]));
+}
+
 static void put_verdict(struct json *json, const struct lw_report_stack *stack,
                         const struct lw_report *report)
 {
@@ -126,9 +134,65 @@ static struct json stack_object(const struct lw_report_stack *stack, const struc
     put_object(&json, "lifetime_s", lifetime_object(stats));
     put_bool(&json, "truncated", facts->stack && facts->stack->truncated);
     put_verdict(&json, stack, report);
-    struct json_object *frames = put_array(&json, "frames");
-    for (size_t i = 0; i < stack->frame_count; i++)
-        append_object(&json, frames, frame_object(&stack->frames[i]));
+    put_frames(&json, stack);
+    return json;
+}
+
+static struct json sum_object(struct lw_cohort_sum sum)
+{
+    struct json json = json_begin(NULL);
+
+    put_unsigned(&json, "bytes", sum.bytes);
+    put_unsigned(&json, "blocks", sum.blocks);
+    return json;
+}
+
+static struct json marked_stack_object(const struct lw_report_stack *stack)
+{
+    struct json json = json_begin(NULL);
+
+    put_unsigned(&json, "id", stack->id);
+    put_object(&json, "allocated", sum_object(stack->allocated_marked));
+    put_object(
+        &json, "live",
+        sum_object((struct lw_cohort_sum){stack->facts.marked_bytes, stack->facts.marked_blocks}));
+    put_frames(&json, stack);
+    return json;
+}
+
+/* Live bytes at the reports since the window ended. */
+static void put_drain(struct json *json, const struct lw_growth *drain)
+{
+    struct json_object *points = put_array(json, "drain");
+
+    for (uint32_t i = 0; i < drain->count; i++) {
+        struct json point = json_begin(NULL);
+
+        put_seconds(&point, "elapsed_s",
+                    (uint64_t)((double)drain->points[i].seconds * (double)LW_NS_PER_SECOND));
+        put_unsigned(&point, "bytes", drain->points[i].bytes);
+        append_object(json, points, point);
+    }
+}
+
+static struct json mark_object(const struct lw_report *report)
+{
+    const struct lw_report_cohort *told = &report->cohort;
+    const struct lw_cohort *cohort = told->cohort;
+    struct json json = json_begin(NULL), live = sum_object(told->live);
+
+    put_unsigned(&json, "number", cohort->number);
+    put_bool(&json, "open", cohort->open);
+    put_seconds(&json, "from_s", cohort->began_ns);
+    put_seconds(&json, "to_s", cohort->open ? report->context.elapsed_ns : cohort->ended_ns);
+    put_object(&json, "allocated", sum_object(told->allocated));
+    if (report->sample_bytes != 0)
+        put_unsigned(&live, "error_bytes", told->live_bytes_error);
+    put_object(&json, "live", live);
+    put_drain(&json, &cohort->drain);
+    struct json_object *stacks = put_array(&json, "stacks");
+    for (size_t i = 0; i < told->stack_count; i++)
+        append_object(&json, stacks, marked_stack_object(&told->stacks[i]));
     return json;
 }
 
@@ -215,6 +279,8 @@ static int write_report(FILE *stream, const struct lw_writer_options *options,
         put_suppressions(&json, report);
     put_object(&json, "events", events_object(&report->events));
     put_object(&json, "losses", losses_object(&report->losses));
+    if (report->cohort.cohort)
+        put_object(&json, "mark", mark_object(report));
     struct json_object *stacks = put_array(&json, "stacks");
     for (size_t i = 0; i < report->stack_count; i++)
         append_object(&json, stacks, stack_object(&report->stacks[i], report));

@@ -175,6 +175,8 @@ int lw_report_name_stacks(struct lw_report *report, struct lw_symbolizer *symbol
         tell_stacks(progress, i + 1, report->every_count);
         result = name_stack(&naming, &report->stacks[i]);
     }
+    for (size_t i = 0; i < report->cohort.stack_count && result == 0; i++)
+        result = name_stack(&naming, &report->cohort.stacks[i]);
     report->modules = naming.used.items;
     report->module_count = naming.used.count;
     lw_map_deinit(&naming.numbers);

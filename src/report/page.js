@@ -287,6 +287,21 @@
             `(stacks: ${count(hidden.stacks)})` : "");
     }
 
+    function describeMark() {
+        const mark = report.mark;
+
+        if (mark === undefined) {
+            return;
+        }
+        const share = mark.allocated.bytes > 0 ? mark.live.bytes / mark.allocated.bytes : 0;
+        get("marked").hidden = false;
+        get("marked").textContent = `Marked, from ${leakwatchTime(mark.from_s)} to ` +
+            `${leakwatchTime(mark.to_s)}${mark.open ? " (still open)" : ""}: ` +
+            `${leakwatchSize(mark.allocated.bytes)} in ${count(mark.allocated.blocks)} blocks; ` +
+            `still live: ${leakwatchSize(mark.live.bytes)} in ${count(mark.live.blocks)} blocks, ` +
+            `${Number((100 * share).toPrecision(3))}%`;
+    }
+
     function draw() {
         const stacks = chosenStacks();
         drawFlame(stacks);
@@ -294,6 +309,7 @@
     }
 
     describe();
+    describeMark();
     get("weight").value = data.weight;
     get("expired").checked = data.weight.startsWith("expired") && report.expired.blocks > 0;
     ["filter", "least", "verdict", "growing", "kept", "expired", "weight"].forEach(

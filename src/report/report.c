@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cohort.h"
 #include "growth.h"
 #include "leakwatch/base/clock.h"
 #include "leakwatch/base/vector.h"
@@ -349,7 +350,8 @@ struct lw_report *lw_report_build(struct lw_report_builder *builder,
         choose_stacks(builder, snapshot, report) != 0)
         goto fail;
     sort_and_cut(builder, report);
-    if (lw_report_name_stacks(report, builder->symbolizer, builder->modules, builder->progress) !=
+    if (lw_cohort_tell(report, snapshot, builder->options.top) != 0 ||
+        lw_report_name_stacks(report, builder->symbolizer, builder->modules, builder->progress) !=
             0 ||
         add_point(builder, report) != 0)
         goto fail;
@@ -418,6 +420,7 @@ void lw_report_destroy(struct lw_report *report)
     for (size_t i = 0; i < report->every_count; i++)
         free(report->stacks[i].frames);
     free(report->stacks);
+    lw_report_cohort_deinit(&report->cohort);
     free(report->modules);
     free(report->suppressions);
     free(report);

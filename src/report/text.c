@@ -10,6 +10,7 @@
 #include "leakwatch/base/units.h"
 #include "leakwatch/report/report.h"
 #include "outer_frames.h"
+#include "text_cohort.h"
 #include "text_frames.h"
 #include "text_page.h"
 #include "text_parts.h"
@@ -103,6 +104,7 @@ static void print_header(const struct lw_pen *pen, const struct lw_report *repor
                     lw_format_size_delta(report->rss_per_minute, text));
         putc('\n', pen->stream);
     }
+    lw_text_cohort_totals(pen, report);
     if (report->events.failed_allocs > 0) {
         fprintf(pen->stream, "  failed   ");
         lw_pen_count(pen, report->events.failed_allocs, "allocation");
@@ -154,12 +156,6 @@ static void print_stack_facts(const struct lw_pen *pen, const struct lw_report *
     const struct lw_snapshot_stack *facts = &stack->facts;
 
     print_expired(pen, report, stack);
-    lw_text_growth(pen, stack);
-    if (report->has_previous) {
-        lw_pen_delta(pen, stack->delta_bytes);
-        fputs(" since the last report", pen->stream);
-    }
-    putc('\n', pen->stream);
     lw_text_verdict(pen, report, stack);
     fputs("    ", pen->stream);
     print_ages(pen, facts->expired_youngest_ns, facts->expired_oldest_ns);
@@ -181,8 +177,6 @@ static void print_stack_history(const struct lw_pen *pen, const struct lw_report
     else
         fputs("no block", pen->stream);
     fprintf(pen->stream, " outlived %s", lw_format_setting(report->expire_ns, text));
-    lw_text_growth(pen, stack);
-    putc('\n', pen->stream);
     lw_text_verdict(pen, report, stack);
     fputs("    ", pen->stream);
     lw_pen_count(pen, stats->allocs, "allocation");
@@ -294,6 +288,7 @@ static int write_report(FILE *stream, const struct lw_writer_options *options,
         print_stack(pen, &outer, report, i);
     print_cut(pen, report);
     lw_text_print_suppressed(pen, report);
+    lw_text_cohort_stacks(pen, report);
     print_confidence(pen, report);
     putc('\n', pen->stream);
     return lw_text_page_end(&page);

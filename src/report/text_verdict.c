@@ -25,15 +25,15 @@ void lw_text_verdict(const struct lw_pen *pen, const struct lw_report *report,
     const enum lw_verdict_kind kind = stack->verdict.kind;
     char reason[LW_REASON_MAX];
 
-    fprintf(pen->stream, "    %s%s%s: %s\n", pen->bold[0] ? color_of(kind) : "",
+    if (stack->verdict.has_growth) {
+        lw_pen_delta(pen, stack->verdict.growth_minute);
+        fputs(" a minute", pen->stream);
+    }
+    if (report->has_previous) {
+        lw_pen_delta(pen, stack->delta_bytes);
+        fputs(" since the last report", pen->stream);
+    }
+    fprintf(pen->stream, "\n    %s%s%s: %s\n", pen->bold[0] ? color_of(kind) : "",
             lw_verdict_name(kind), pen->plain,
             lw_verdict_reason(&stack->verdict, &stack->facts, report->expire_ns, reason));
-}
-
-void lw_text_growth(const struct lw_pen *pen, const struct lw_report_stack *stack)
-{
-    if (!stack->verdict.has_growth)
-        return;
-    lw_pen_delta(pen, stack->verdict.growth_minute);
-    fputs(" a minute", pen->stream);
 }

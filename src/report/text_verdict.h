@@ -6,10 +6,10 @@
 #include "leakwatch/report/report.h"
 #include "text_pen.h"
 
-/* A line: "    leak: grew in 7 of 7 reports; none of 20,803 blocks was freed" */
+/* The rest of the headline, and a line of its own:
+ * ", +1.29 MiB a minute, +176 KiB since the last report" (what of it is known)
+ * "    leak: grew in 7 of 7 reports; none of 20,803 blocks was freed" */
 void lw_text_verdict(const struct lw_pen *pen, const struct lw_report *report,
                      const struct lw_report_stack *stack);
-/* ", +1.29 MiB a minute"; nothing where too little is known. */
-void lw_text_growth(const struct lw_pen *pen, const struct lw_report_stack *stack);
 
 #endif

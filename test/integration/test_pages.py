@@ -276,6 +276,23 @@ def test_page_filters_by_verdict(browser, written, tmp_path):
     assert page.rows() == []
 
 
+def test_page_tells_of_marked_blocks(browser, written, tmp_path):
+    before, data, after = re.fullmatch(r'(.*id="data">)(.*?)(</script>.*)',
+                                       written.read("html").decode(), re.DOTALL).groups()
+    data = json.loads(data)
+    assert "mark" not in data["report"]
+    browser.open(written.path("html"))
+    assert browser.run("return document.getElementById('marked').hidden") is True
+    data["report"]["mark"] = {"from_s": 2.5, "to_s": 12.5, "open": False,
+                              "allocated": {"bytes": 4096, "blocks": 40},
+                              "live": {"bytes": 1024, "blocks": 7}}
+    path = tmp_path / "page.html"
+    path.write_text(before + json.dumps(data).replace("<", "\\u003c") + after, encoding="utf-8")
+    browser.open(path)
+    assert browser.run("return document.getElementById('marked').innerText") == \
+        "Marked, from 2.5s to 12.5s: 4.00 KiB in 40 blocks; still live: 1.00 KiB in 7 blocks, 25%"
+
+
 def test_page_changes_the_width(page):
     page.browser.run("document.querySelector('#weight').focus()")
     page.choose("#weight", "live-blocks")

@@ -157,4 +157,35 @@ static inline struct lw_report_attach sample_attach(void)
     };
 }
 
+/* Adds a cohort of 4 000 bytes in 4 blocks, allocated in the first ten seconds, of which the
+ * sample's stack holds 3 in 3 000 bytes. */
+struct sample_cohort {
+    struct lw_cohort cohort;
+    struct lw_report_stack stack;
+};
+
+static inline void sample_add_cohort(struct sample *sample, struct sample_cohort *with)
+{
+    lw_cohort_init(&with->cohort, 10 * LW_NS_PER_SECOND);
+    with->cohort.open = false;
+    with->cohort.ended_ns = 10 * LW_NS_PER_SECOND;
+    with->cohort.drain.count = 3;
+    with->cohort.drain.points[0] = (struct lw_growth_point){4000, 20.5f, 0};
+    with->cohort.drain.points[1] = (struct lw_growth_point){3500, 40, 0};
+    with->cohort.drain.points[2] = (struct lw_growth_point){3000, 80.5f, 0};
+    with->stack = sample->stack;
+    with->stack.facts.marked_bytes = 3000;
+    with->stack.facts.marked_blocks = 3;
+    with->stack.allocated_marked = (struct lw_cohort_sum){3200, 4};
+    sample->report.cohort = (struct lw_report_cohort){
+        .cohort = &with->cohort,
+        .allocated = {4000, 5},
+        .live = {3000, 3},
+        .live_bytes_error = 99,
+        .stacks = &with->stack,
+        .stack_count = 1,
+        .stack_total = 2,
+    };
+}
+
 #endif

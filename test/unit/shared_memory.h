@@ -170,7 +170,8 @@ static inline uint64_t agent_free(uint64_t address)
 
 static inline struct lw_snapshot *snap(bool with_blocks)
 {
-    struct lw_snapshot *snapshot = record_view_snapshot(&view, NOW, with_blocks);
+    struct lw_snapshot *snapshot =
+        record_view_snapshot(&view, NOW, &(struct lw_snapshot_request){.with_blocks = with_blocks});
     assert_non_null(snapshot);
     return snapshot;
 }

@@ -119,7 +119,8 @@ static uint64_t freed_blocks(const struct thread *thread)
 {
     struct lw_stack_table *stacks = lw_stack_table_create();
     assert_int_equal(lw_stack_table_intern(stacks, NULL, 0, false)->id, STACK);
-    struct lw_snapshot *snapshot = lw_snapshot_create(thread->ledger, stacks, thread->now, false);
+    struct lw_snapshot *snapshot =
+        lw_snapshot_create(thread->ledger, stacks, thread->now, &(struct lw_snapshot_request){0});
     uint64_t frees = snapshot->stacks[0].stats.frees;
     lw_snapshot_destroy(snapshot);
     lw_stack_table_destroy(stacks);

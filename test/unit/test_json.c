@@ -67,6 +67,33 @@ static void test_report_is_exactly_this(void **state)
     free(text);
 }
 
+static void test_marked(void **state)
+{
+    struct sample sample;
+    struct sample_cohort with;
+
+    (void)state;
+    sample_init(&sample);
+    sample_add_cohort(&sample, &with);
+    with.stack.frame_count = 0;
+    char *text = WRITTEN(report, &sample.report);
+    assert_non_null(strstr(
+        text,
+        ",\"mark\":{\"number\":1,\"open\":false,\"from_s\":0.000,\"to_s\":10.000,"
+        "\"allocated\":{\"bytes\":4000,\"blocks\":5},\"live\":{\"bytes\":3000,\"blocks\":3},"
+        "\"drain\":[{\"elapsed_s\":20.500,\"bytes\":4000},{\"elapsed_s\":40.000,\"bytes\":3500},"
+        "{\"elapsed_s\":80.500,\"bytes\":3000}],"
+        "\"stacks\":[{\"id\":17,\"allocated\":{\"bytes\":3200,\"blocks\":4},"
+        "\"live\":{\"bytes\":3000,\"blocks\":3},\"frames\":[]}]},\"stacks\":[{"));
+    free(text);
+    sample.report.sample_bytes = 1024;
+    with.cohort.open = true;
+    text = WRITTEN(report, &sample.report);
+    assert_non_null(strstr(text, "\"open\":true,\"from_s\":0.000,\"to_s\":80.500,"));
+    assert_non_null(strstr(text, "\"blocks\":3,\"error_bytes\":99},\"drain\""));
+    free(text);
+}
+
 static void test_summary_has_the_same_keys(void **state)
 {
     struct sample sample;
@@ -274,6 +301,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_report_is_exactly_this),
+        cmocka_unit_test(test_marked),
         cmocka_unit_test(test_summary_has_the_same_keys),
         cmocka_unit_test(test_code_in_no_module),
         cmocka_unit_test(test_estimates_have_errors),

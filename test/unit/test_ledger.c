@@ -54,7 +54,8 @@ static int teardown(void **state)
 static struct lw_snapshot_stack look(const struct fixture *fixture, uint32_t id, uint64_t now)
 {
     struct lw_snapshot_stack found = {0};
-    struct lw_snapshot *snapshot = lw_snapshot_create(fixture->ledger, fixture->stacks, now, false);
+    struct lw_snapshot *snapshot =
+        lw_snapshot_create(fixture->ledger, fixture->stacks, now, &(struct lw_snapshot_request){0});
     assert_non_null(snapshot);
     for (size_t i = 0; i < snapshot->stack_count; i++) {
         if (snapshot->stacks[i].stack->id == id)
@@ -357,7 +358,8 @@ static void test_folding(void **state)
     lw_ledger_totals(ledger, 129, &totals);
     assert_int_equal(totals.live_blocks, 2);
     assert_int_equal(totals.live_bytes, 3);
-    struct lw_snapshot *snapshot = lw_snapshot_create(ledger, fixture->stacks, 129, true);
+    struct lw_snapshot *snapshot = lw_snapshot_create(
+        ledger, fixture->stacks, 129, &(struct lw_snapshot_request){.with_blocks = true});
     assert_int_equal(snapshot->block_count, 0); /* none is known one by one */
     lw_snapshot_destroy(snapshot);
 }

@@ -212,7 +212,8 @@ static void check_blocks(const struct run *run, const struct lw_snapshot *snapsh
 
 static void check_everything(const struct run *run)
 {
-    struct lw_snapshot *snapshot = lw_snapshot_create(run->ledger, run->stacks, run->now, true);
+    struct lw_snapshot *snapshot = lw_snapshot_create(
+        run->ledger, run->stacks, run->now, &(struct lw_snapshot_request){.with_blocks = true});
     assert_non_null(snapshot);
     assert_int_equal(snapshot->taken_ns, run->now);
     assert_memory_equal(&snapshot->events, &run->naive.events, sizeof(snapshot->events));

@@ -38,6 +38,7 @@ static void test_defaults(void **state)
     assert_int_equal(options.interval_ns, 10 * LW_NS_PER_SECOND);
     assert_int_equal(options.count, 0);
     assert_true(options.duration_ns == LW_NEVER);
+    assert_int_equal(options.mark_ns, 0);
     assert_int_equal(options.depth, 64);
     assert_int_equal(options.min_size, 0);
     assert_true(options.max_size == UINT64_MAX);
@@ -86,13 +87,14 @@ static void test_long_options(void **state)
     struct lw_options options;
 
     (void)state;
-    parse(&options,
-          LIST("--pid=7", "--expire=30", "--interval=2s", "--count=1", "--duration=1h", "--top=5",
-               "--depth=1", "--min-size=1", "--max-size=1", "--show-blocks", "--output=-",
-               "--format=json", "--sort=growth", "--error-exitcode=9", "--quiet", "--color=never"));
+    parse(&options, LIST("--pid=7", "--expire=30", "--interval=2s", "--count=1", "--duration=1h",
+                         "--mark=20s", "--top=5", "--depth=1", "--min-size=1", "--max-size=1",
+                         "--show-blocks", "--output=-", "--format=json", "--sort=growth",
+                         "--error-exitcode=9", "--quiet", "--color=never"));
     assert_int_equal(options.pid, 7);
     assert_int_equal(options.expire_ns, 30 * LW_NS_PER_SECOND);
     assert_int_equal(options.duration_ns, 3600 * LW_NS_PER_SECOND);
+    assert_int_equal(options.mark_ns, 20 * LW_NS_PER_SECOND);
     assert_int_equal(options.report.top, 5);
     assert_int_equal(options.depth, 1);
     assert_int_equal(options.min_size, options.max_size);
@@ -310,6 +312,8 @@ static void test_refused_values(void **state)
     expect_refusal(LIST("1", "-e", "soon"), "--expire 'soon' is not a time");
     expect_refusal(LIST("1", "-i", "-5"), "--interval '-5' is not a time");
     expect_refusal(LIST("1", "-d", "99999999999999999999d"), "--duration");
+    expect_refusal(LIST("1", "--mark=0"), "--mark must be longer than 0");
+    expect_refusal(LIST("1", "--mark=soon"), "--mark 'soon' is not a time");
     expect_refusal(LIST("1", "-n", "0"), "--count '0' is not a whole number from 1");
     expect_refusal(LIST("1", "-n", "-1"), "--count '-1'");
     expect_refusal(LIST("1", "-n", " 1"), "--count ' 1'");

@@ -90,7 +90,7 @@ static void test_they_expire_with_the_youngest(void **state)
     assert_int_equal(snapshot->stacks[0].live_oldest_ns, 60 * TICK);
     lw_snapshot_destroy(snapshot);
     memory->tick += 40;
-    snapshot = record_view_snapshot(&view, NOW + 40 * TICK, false);
+    snapshot = record_view_snapshot(&view, NOW + 40 * TICK, &(struct lw_snapshot_request){0});
     assert_int_equal(snapshot->totals.expired_blocks, MANY);
     assert_int_equal(snapshot->stacks[0].expired_oldest_ns, 100 * TICK);
     assert_int_equal(snapshot->stacks[0].expired_youngest_ns, 90 * TICK);

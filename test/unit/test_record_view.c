@@ -62,7 +62,8 @@ static void test_accounts(void **state)
                                        .lifetime_max = 1};
 
     long before = memory_blocks();
-    struct lw_snapshot *snapshot = record_view_snapshot(&view, NOW + 3, true);
+    struct lw_snapshot *snapshot =
+        record_view_snapshot(&view, NOW + 3, &(struct lw_snapshot_request){.with_blocks = true});
     assert_int_equal(memory_blocks(), before);
     assert_int_equal(snapshot->stack_count, 2);
     const struct lw_snapshot_stack *stack = stack_of(snapshot, a);
@@ -289,7 +290,8 @@ static void test_times(void **state)
     const uint64_t now = START + memory->tick * TICK;
     agent_alloc(thread, HEAP, 1, 11, ahead);
     agent_alloc(thread, HEAP + 32, 1, LW_AGENT_TICK_MASK - 1, wrapped);
-    struct lw_snapshot *snapshot = record_view_snapshot(&view, now, false);
+    struct lw_snapshot *snapshot =
+        record_view_snapshot(&view, now, &(struct lw_snapshot_request){0});
     assert_int_equal(stack_of(snapshot, ahead)->live_oldest_ns, 0);
     assert_int_equal(stack_of(snapshot, wrapped)->live_oldest_ns, 12 * TICK);
     assert_int_equal(snapshot->totals.oldest_born_ns, now - 12 * TICK);
@@ -303,10 +305,47 @@ static void test_times(void **state)
     agent_free(HEAP + 64);
     memory->tick = LW_AGENT_TICK_MASK + 11;
     /* The clock was read before the tick was: nothing is younger than now. */
-    snapshot = record_view_snapshot(&view, now - TICK, false);
+    snapshot = record_view_snapshot(&view, now - TICK, &(struct lw_snapshot_request){0});
     assert_true(snapshot->totals.oldest_born_ns <= now - TICK);
     assert_int_equal(stack_of(snapshot, wrapped)->live_oldest_ns, 12 * TICK);
     lw_snapshot_destroy(snapshot);
+}
+
+/* The tick of a cut has just begun: all that was counted is of ticks before it. */
+static void test_marked_blocks(void **state)
+{
+    (void)state;
+    const uint32_t stack = agent_stack(0x1000, 0x2000);
+    struct lw_agent_thread *thread = agent_thread(0);
+    agent_alloc(thread, HEAP, 1, 0, stack); /* in the first tick of all */
+    agent_alloc(thread, HEAP + 0x100, 2, NOW_TICK - 1, stack);
+    struct lw_snapshot *cut =
+        record_view_snapshot(&view, NOW, &(struct lw_snapshot_request){.cut = true});
+    assert_int_equal(cut->cut_ns, NOW - TICK);
+    assert_int_equal(stack_of(cut, stack)->stats.allocs, 2);
+    assert_int_equal(stack_of(cut, stack)->marked_blocks, 0);
+    agent_alloc(thread, HEAP + 0x200, 4, NOW_TICK, stack);
+    agent_alloc(thread, HEAP + 0x300, 8, NOW_TICK + 1, stack);
+    memory->tick = NOW_TICK + 5;
+    const struct lw_snapshot_request before = {.marked_until_ns = cut->cut_ns},
+                                     after = {.marked_after_ns = cut->cut_ns,
+                                              .marked_until_ns = UINT64_MAX},
+                                     one = {.marked_after_ns = cut->cut_ns,
+                                            .marked_until_ns = cut->cut_ns + TICK};
+    lw_snapshot_destroy(cut);
+    const struct {
+        const struct lw_snapshot_request *request;
+        uint64_t bytes, blocks;
+    } expected[] = {{&before, 3, 2}, {&after, 12, 2}, {&one, 4, 1}};
+    for (size_t i = 0; i < 3; i++) {
+        struct lw_snapshot *snapshot =
+            record_view_snapshot(&view, NOW + 5 * TICK, expected[i].request);
+        assert_int_equal(stack_of(snapshot, stack)->marked_bytes, expected[i].bytes);
+        assert_int_equal(stack_of(snapshot, stack)->marked_blocks, expected[i].blocks);
+        assert_int_equal(stack_of(snapshot, stack)->stats.allocs, 4);
+        assert_int_equal(snapshot->cut_ns, 0);
+        lw_snapshot_destroy(snapshot);
+    }
 }
 
 /* A stack that comes during a snapshot waits for the next one, and one that is not complete too. */
@@ -511,6 +550,7 @@ int main(void)
         TEST(test_missed_free),
         TEST(test_merged_numbers),
         TEST(test_times),
+        TEST(test_marked_blocks),
         TEST(test_incomplete_stack),
         TEST(test_sampling_is_unbiased),
         TEST(test_sampled_counts),

@@ -50,11 +50,12 @@ static bool fake_verify(struct lw_engine *engine, uint64_t *bytes)
     return true;
 }
 
-static struct lw_snapshot *fake_snapshot(struct lw_engine *engine, bool with_blocks)
+static struct lw_snapshot *fake_snapshot(struct lw_engine *engine,
+                                         const struct lw_snapshot_request *request)
 {
     struct lw_snapshot *snapshot = calloc(1, sizeof(*snapshot));
     (void)engine;
-    (void)with_blocks;
+    (void)request;
     if (snapshot)
         *snapshot = (struct lw_snapshot){.taken_ns = lw_clock_now(), .expire_ns = 1};
     return snapshot;

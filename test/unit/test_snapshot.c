@@ -67,7 +67,8 @@ static void test_empty(void **state)
     (void)state;
     struct lw_ledger *ledger = lw_ledger_create(EXPIRE);
     struct lw_stack_table *stacks = make_stacks(0);
-    struct lw_snapshot *snapshot = lw_snapshot_create(ledger, stacks, 77, true);
+    struct lw_snapshot *snapshot =
+        lw_snapshot_create(ledger, stacks, 77, &(struct lw_snapshot_request){.with_blocks = true});
     assert_non_null(snapshot);
     assert_int_equal(snapshot->taken_ns, 77);
     assert_int_equal(snapshot->expire_ns, EXPIRE);
@@ -97,8 +98,10 @@ static void test_contents(void **state)
     lw_ledger_events(ledger)->reallocs = 4;
     lw_ledger_losses(ledger)->missed_returns = 3;
 
-    struct lw_snapshot *snapshot = lw_snapshot_create(ledger, stacks, 110, true);
-    struct lw_snapshot *plain = lw_snapshot_create(ledger, stacks, 110, false);
+    struct lw_snapshot *snapshot =
+        lw_snapshot_create(ledger, stacks, 110, &(struct lw_snapshot_request){.with_blocks = true});
+    struct lw_snapshot *plain =
+        lw_snapshot_create(ledger, stacks, 110, &(struct lw_snapshot_request){0});
     assert_null(plain->blocks);
     assert_int_equal(plain->block_count, 0);
     assert_int_equal(plain->stack_count, 3);
@@ -152,10 +155,45 @@ static void test_unknown_stack_is_left_out(void **state)
     struct lw_stack_table *stacks = make_stacks(1);
     lw_ledger_insert(ledger, 0x1000, 10, 1, 5);
     lw_ledger_insert(ledger, 0x2000, 10, 2, 5);
-    struct lw_snapshot *snapshot = lw_snapshot_create(ledger, stacks, 200, true);
+    struct lw_snapshot *snapshot =
+        lw_snapshot_create(ledger, stacks, 200, &(struct lw_snapshot_request){.with_blocks = true});
     assert_int_equal(snapshot->stack_count, 1);
     assert_int_equal(snapshot->block_count, 1);
     assert_int_equal(snapshot->totals.expired_blocks, 2);
+    lw_snapshot_destroy(snapshot);
+    lw_stack_table_destroy(stacks);
+    lw_ledger_destroy(ledger);
+}
+
+static void test_marked_blocks(void **state)
+{
+    (void)state;
+    struct lw_ledger *ledger = lw_ledger_create(EXPIRE);
+    struct lw_stack_table *stacks = make_stacks(2);
+    const struct lw_snapshot_request all = {.marked_until_ns = UINT64_MAX};
+    lw_ledger_insert(ledger, 0x1000, 1, 1, 10);
+    lw_ledger_insert(ledger, 0x2000, 2, 1, 20);
+    struct lw_snapshot *cut =
+        lw_snapshot_create(ledger, stacks, 25, &(struct lw_snapshot_request){.cut = true});
+    assert_int_equal(cut->cut_ns, 25);
+    assert_int_equal(cut->stacks[0].marked_blocks, 0); /* nothing was asked for */
+    lw_snapshot_destroy(cut);
+    lw_ledger_insert(ledger, 0x3000, 4, 1, 30);
+    lw_ledger_insert(ledger, 0x4000, 8, 1, 40);
+    lw_ledger_insert(ledger, 0x5000, 16, 2, 40);
+    lw_ledger_insert(ledger, 0x6000, 32, 1, 50);
+    lw_ledger_free(ledger, 0x3000, 60);
+    struct lw_snapshot *snapshot = lw_snapshot_create(ledger, stacks, 200, &all);
+    assert_int_equal(snapshot->stacks[0].marked_bytes, 1 + 2 + 8 + 32);
+    assert_int_equal(snapshot->cut_ns, 0);
+    lw_snapshot_destroy(snapshot);
+    /* after the first, and not after the second */
+    snapshot = lw_snapshot_create(
+        ledger, stacks, 200,
+        &(struct lw_snapshot_request){.marked_after_ns = 20, .marked_until_ns = 40});
+    assert_int_equal(snapshot->stacks[0].marked_bytes, 8);
+    assert_int_equal(snapshot->stacks[0].marked_blocks, 1);
+    assert_int_equal(snapshot->stacks[1].marked_bytes, 16);
     lw_snapshot_destroy(snapshot);
     lw_stack_table_destroy(stacks);
     lw_ledger_destroy(ledger);
@@ -169,7 +207,8 @@ static void test_snapshot_out_of_memory(void **state)
     lw_ledger_insert(ledger, 0x1000, 10, 1, 5);
     for (long allowed = 0; allowed < 3; allowed++) {
         calls_until_failure = allowed;
-        assert_null(lw_snapshot_create(ledger, stacks, 200, true));
+        assert_null(lw_snapshot_create(ledger, stacks, 200,
+                                       &(struct lw_snapshot_request){.with_blocks = true}));
     }
     calls_until_failure = 0;
     assert_null(lw_ledger_create(EXPIRE));
@@ -233,6 +272,7 @@ int main(void)
         cmocka_unit_test(test_empty),
         cmocka_unit_test(test_contents),
         cmocka_unit_test(test_unknown_stack_is_left_out),
+        cmocka_unit_test(test_marked_blocks),
         cmocka_unit_test(test_snapshot_out_of_memory),
         cmocka_unit_test(test_insert_out_of_memory),
         cmocka_unit_test(test_missed_free_out_of_memory),

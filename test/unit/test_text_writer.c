@@ -121,6 +121,61 @@ static void test_summary(void **state)
     free(text);
 }
 
+static void test_marked(void **state)
+{
+    struct sample sample;
+    struct sample_cohort with;
+
+    (void)state;
+    sample_init(&sample);
+    sample_add_cohort(&sample, &with);
+    char *text = WRITTEN(report, &plain, &sample.report);
+    expect(text,
+           "\n  marked   3.91 KiB (4,000 bytes) in 5 blocks allocated in the first 10.0s of the "
+           "watch\n"
+           "           2.93 KiB (3,000 bytes) in 3 blocks still live, 75%\n"
+           "           it was 100%, 87.5% at the reports before\n");
+    expect(text, "\nMarked and still live:\n\n"
+                 "    2.93 KiB (3,000 bytes) in 3 of 4 blocks; stack 17, #1 above\n"
+                 "\n    1 more stack; --top=0 lists all.\n");
+    free(text);
+    with.stack.id = 18; /* not among those that are listed */
+    with.cohort.number = 2;
+    with.cohort.began_ns = 8 * LW_NS_PER_SECOND;
+    sample.report.sample_bytes = 1024;
+    sample.report.context.summary = true;
+    text = WRITTEN(report, &plain, &sample.report);
+    expect(text,
+           "  marked   3.91 KiB in 5 blocks allocated in the 2.0s from 8.0s into the watch on\n");
+    expect(text, "  2.93 KiB ± 99 B in 3 blocks still live, 75%\n"
+                 "           it was 100%, 87.5%, 75% at the reports before\n");
+    expect(text, "    2.93 KiB ± 0 B in 3 of 4 blocks; stack 18\n    malloc+0x1a  (libc.so.6)\n");
+    free(text);
+}
+
+static void test_open_window(void **state)
+{
+    struct sample sample;
+    struct sample_cohort with;
+
+    (void)state;
+    sample_init(&sample);
+    sample_add_cohort(&sample, &with);
+    with.cohort.open = true;
+    with.cohort.drain.count = 0;
+    with.cohort.window_ns = 90 * LW_NS_PER_SECOND;
+    sample.report.cohort.stack_total = 0;
+    char *text = WRITTEN(report, &plain, &sample.report);
+    expect(text, "allocated in the first 1m 20s of the watch; the window is open for 9.5s more\n");
+    expect_not(text, "it was");
+    expect_not(text, "Marked and");
+    free(text);
+    sample.report.context.summary = true;
+    text = WRITTEN(report, &plain, &sample.report);
+    expect(text, "in the first 1m 20s of the watch; the window is still open\n");
+    free(text);
+}
+
 static void test_estimates(void **state)
 {
     struct sample sample;
@@ -145,6 +200,7 @@ static void test_estimates(void **state)
     free(text);
 
     sample.report.context.summary = true;
+    sample.report.has_previous = false;
     text = WRITTEN(report, &plain, &sample.report);
     expect(text, "  sampled  one allocation in 512 KiB");
     expect(text, "#1  2.93 KiB ± 0 B in 2 blocks outlived 10s, +1.50 KiB a minute\n");
@@ -506,6 +562,8 @@ int main(void)
         cmocka_unit_test(test_on_a_terminal),
         cmocka_unit_test(test_sizes_are_below_each_other),
         cmocka_unit_test(test_summary),
+        cmocka_unit_test(test_marked),
+        cmocka_unit_test(test_open_window),
         cmocka_unit_test(test_estimates),
         cmocka_unit_test(test_nothing_expired),
         cmocka_unit_test(test_first_report_compares_with_nothing),

@@ -29,6 +29,8 @@ static struct plan {
     uint64_t sample_bytes; /* seen in the options */
 } plans[2];
 
+static struct lw_snapshot_request requested; /* of the latest snapshot */
+
 static struct plan *plan_of(const struct lw_engine *engine)
 {
     return &plans[strcmp(engine->ops->name, "second") == 0];
@@ -86,10 +88,11 @@ static void fake_wake(struct lw_engine *engine)
     sem_post(&((struct fake *)engine)->woken);
 }
 
-static struct lw_snapshot *fake_snapshot(struct lw_engine *engine, bool with_blocks)
+static struct lw_snapshot *fake_snapshot(struct lw_engine *engine,
+                                         const struct lw_snapshot_request *request)
 {
     (void)engine;
-    (void)with_blocks;
+    requested = *request;
     return calloc(1, sizeof(struct lw_snapshot));
 }
 
@@ -177,7 +180,7 @@ static void expect_failure(lw_engine_create *const engines[], int code, const ch
     struct lw_watch *watch = start(engines);
     assert_int_equal(await(watch), LW_WATCH_ENDED);
     assert_false(lw_watch_was_armed(watch));
-    lw_watch_stop(watch, false, &result);
+    lw_watch_stop(watch, &result);
     assert_non_null(result.error);
     assert_int_equal(lw_error_code(result.error), code);
     assert_string_equal(lw_error_message(result.error), message);
@@ -198,10 +201,14 @@ static void expect_engine(lw_engine_create *const engines[], const char *name, c
     assert_int_equal(await(watch), LW_WATCH_ARMED);
     assert_string_equal(lw_watch_engine(watch), name);
     assert_string_equal(lw_watch_attachment(watch)->reason, reason);
-    struct lw_snapshot *snapshot = lw_watch_snapshot(watch, false);
+    lw_watch_expect(watch, &(struct lw_snapshot_request){.with_blocks = true});
+    struct lw_snapshot *snapshot =
+        lw_watch_snapshot(watch, &(struct lw_snapshot_request){.cut = true});
     assert_non_null(snapshot);
+    assert_true(requested.cut && !requested.with_blocks);
     lw_snapshot_destroy(snapshot);
-    lw_watch_stop(watch, false, &result);
+    lw_watch_stop(watch, &result);
+    assert_true(!requested.cut && requested.with_blocks); /* as expected of the last */
     assert_null(result.error);
     assert_true(result.detached);
     assert_true(result.released);
@@ -296,7 +303,7 @@ static void test_a_command_is_launched_by_the_engine_that_can(void **state)
     struct lw_watch *watch = lw_watch_start(both, &options, 0, argv, &mask);
     assert_int_equal(await(watch), LW_WATCH_ARMED);
     assert_int_equal(lw_watch_pid(watch), getpid());
-    lw_watch_stop(watch, false, &result);
+    lw_watch_stop(watch, &result);
     assert_null(result.error);
     lw_snapshot_destroy(result.snapshot);
     lw_watch_destroy(watch);
@@ -314,7 +321,7 @@ static void expect_end(enum lw_engine_end end, bool detached)
     struct lw_watch *watch = start(both);
     assert_int_equal(await(watch), LW_WATCH_ENDED);
     assert_true(lw_watch_was_armed(watch));
-    lw_watch_stop(watch, false, &result);
+    lw_watch_stop(watch, &result);
     assert_null(result.error);
     assert_int_equal(result.outcome.end, end);
     assert_int_equal(result.detached, detached);

@@ -43,6 +43,7 @@ struct lw_options {
     uint64_t interval_ns;        /* default 10 s */
     uint64_t count;              /* reports, 0: no limit */
     uint64_t duration_ns;        /* LW_NEVER: no limit */
+    uint64_t mark_ns;            /* the window whose blocks are marked; 0: none are */
     size_t depth;                /* frames, default 64, 1 .. LW_STACK_MAX_DEPTH */
     uint64_t min_size, max_size; /* bytes, default 0 and UINT64_MAX */
     enum lw_engine_choice engine;

@@ -46,7 +46,8 @@ pid_t lw_watch_pid(const struct lw_watch *watch);
 
 /* Copies of the present state, or of the last before the end. Each waits for the watch's thread,
  * which answers between two stops. The snapshot is the caller's; NULL: out of memory. */
-struct lw_snapshot *lw_watch_snapshot(struct lw_watch *watch, bool with_blocks);
+struct lw_snapshot *lw_watch_snapshot(struct lw_watch *watch,
+                                      const struct lw_snapshot_request *request);
 void lw_watch_totals(struct lw_watch *watch, struct lw_ledger_totals *totals,
                      struct lw_event_counts *events);
 
@@ -62,9 +63,13 @@ struct lw_watch_result {
     uint64_t verified_bytes;
 };
 
+/* What the last snapshot is to tell: the target may end at any time. At first, nothing more than
+ * every snapshot does. */
+void lw_watch_expect(struct lw_watch *watch, const struct lw_snapshot_request *request);
+
 /* Ends the watch, from whatever phase, and waits until the target is released. The engine's modules
  * stay for the symbolizer until lw_watch_destroy. */
-void lw_watch_stop(struct lw_watch *watch, bool with_blocks, struct lw_watch_result *result);
+void lw_watch_stop(struct lw_watch *watch, struct lw_watch_result *result);
 void lw_watch_destroy(struct lw_watch *watch);
 
 /* The engine's name, what was armed, and the modules for the symbolizer; valid once LW_WATCH_ARMED

@@ -93,7 +93,8 @@ struct lw_engine_ops {
     /* After that thread has ended: compares the code with its files. */
     bool (*verify)(struct lw_engine *engine, uint64_t *bytes);
     void (*wake)(struct lw_engine *engine); /* from any thread */
-    struct lw_snapshot *(*snapshot)(struct lw_engine *engine, bool with_blocks);
+    struct lw_snapshot *(*snapshot)(struct lw_engine *engine,
+                                    const struct lw_snapshot_request *request);
     void (*totals)(struct lw_engine *engine, struct lw_ledger_totals *totals,
                    struct lw_event_counts *events);
     void (*destroy)(struct lw_engine *engine);

@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 #include "leakwatch/model/snapshot.h"
+#include "leakwatch/report/cohort.h"
 #include "leakwatch/report/suppression.h"
 #include "leakwatch/report/verdict.h"
 #include "leakwatch/symbol/symbolizer.h"
@@ -78,7 +79,9 @@ struct lw_report_stack {
     /* change of the expired bytes and blocks since the last report; in a summary, over the whole
      * watch */
     int64_t delta_bytes, delta_blocks;
-    struct lw_verdict verdict;      /* on the whole watch so far */
+    struct lw_verdict verdict; /* on the whole watch so far */
+    /* only of a cohort's stack: what it allocated in the window */
+    struct lw_cohort_sum allocated_marked;
     struct lw_report_frame *frames; /* innermost first; inlined functions are frames of their own */
     size_t frame_count;
     const struct lw_snapshot_block *blocks; /* expired ones, oldest first; NULL unless asked for */
@@ -119,6 +122,7 @@ struct lw_report_context {
     unsigned number;     /* of the report, from 1 */
     bool summary; /* the last one, over the whole watch: every stack that has anything to say, not
                      just expired ones */
+    struct lw_cohort *cohort; /* NULL: none; a report adds to its drain, a summary does not */
 };
 
 /* The totals at one report. */
@@ -162,6 +166,7 @@ struct lw_report {
      * report, so that it is bounded. The builder's, until the next report is built. */
     const struct lw_report_point *history;
     size_t history_count;
+    struct lw_report_cohort cohort;
     struct lw_report_module *modules; /* of the named frames, in no order */
     size_t module_count;
 };
