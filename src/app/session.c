@@ -372,31 +372,6 @@ static void write_end(struct session *session, const struct lw_watch_result *res
     write_message(session, &(struct lw_message){.end = &end});
 }
 
-static const char *state_name(pid_t pid)
-{
-    struct lw_task_status status;
-    if (lw_task_status_read(pid, pid, &status) != 0)
-        return "gone";
-    switch (status.state) {
-    case 'R':
-        return "running";
-    case 'S':
-    case 'I':
-        return "sleeping";
-    case 'D':
-        return "waiting for the disk";
-    case 'T':
-        return "stopped";
-    case 't':
-        return "traced";
-    case 'Z':
-    case 'X':
-        return "exited";
-    default:
-        return "unknown";
-    }
-}
-
 static void write_detachment(struct session *session, const struct lw_watch_result *result)
 {
     struct lw_report_detach detach = {
@@ -406,7 +381,7 @@ static void write_detachment(struct session *session, const struct lw_watch_resu
         .code_verified = result->code_verified,
         .verified_bytes = result->verified_bytes,
         .pause_ns = result->detachment.pause_ns,
-        .target_state = state_name(lw_watch_pid(session->watch)),
+        .target_state = lw_process_state_name(lw_watch_pid(session->watch)),
     };
     if (!result->released) {
         lw_log(LW_LOG_ERROR, "process %d has threads that the kernel still shows as traced",

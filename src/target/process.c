@@ -168,3 +168,28 @@ int lw_process_shares_memory(pid_t a, pid_t b)
         return -errno;
     return order == 0;
 }
+
+const char *lw_process_state_name(pid_t pid)
+{
+    struct lw_task_status status;
+    if (lw_task_status_read(pid, pid, &status) != 0)
+        return "gone";
+    switch (status.state) {
+    case 'R':
+        return "running";
+    case 'S':
+    case 'I':
+        return "sleeping";
+    case 'D':
+        return "waiting for the disk";
+    case 'T':
+        return "stopped";
+    case 't':
+        return "traced";
+    case 'Z':
+    case 'X':
+        return "exited";
+    default:
+        return "unknown";
+    }
+}

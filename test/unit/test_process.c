@@ -490,6 +490,27 @@ static void test_explains_a_live_process(void **state)
     check_error(lw_process_explain_eperm(child), ESRCH, decimal(child), "ended", NULL);
 }
 
+static void test_names_states(void **state)
+{
+    (void)state;
+    assert_string_equal(lw_process_state_name(getpid()), "running");
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0)
+        for (;;)
+            pause();
+    int status;
+    kill(child, SIGSTOP);
+    assert_int_equal(waitpid(child, &status, WUNTRACED), child);
+    assert_string_equal(lw_process_state_name(child), "stopped");
+    kill(child, SIGKILL);
+    siginfo_t info;
+    assert_int_equal(waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT), 0);
+    assert_string_equal(lw_process_state_name(child), "exited");
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_string_equal(lw_process_state_name(child), "gone");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -510,6 +531,7 @@ int main(void)
         cmocka_unit_test(test_refuses_a_process_of_another_user),
         cmocka_unit_test(test_explains_every_obstacle),
         cmocka_unit_test(test_explains_a_live_process),
+        cmocka_unit_test(test_names_states),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

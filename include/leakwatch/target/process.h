@@ -29,6 +29,8 @@ struct lw_task_status {
 
 /* 0, -ESRCH when there is no such thread, or another negative errno. tid may equal pid. */
 int lw_task_status_read(pid_t pid, pid_t tid, struct lw_task_status *status);
+/* The state of the main thread in a word or two: "running", "sleeping", "gone". */
+const char *lw_process_state_name(pid_t pid);
 /* The same from the text of such a file, for tests; leaves kernel_thread false. -EINVAL when it is
  * none. */
 int lw_task_status_parse(struct lw_task_status *status, const char *text);
