@@ -2,7 +2,6 @@
 /* The command line, parsed with argp and checked. */
 #include "leakwatch/app/options.h"
 
-#include <argp.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 #include "leakwatch/base/clock.h"
 #include "leakwatch/base/units.h"
 #include "leakwatch/model/stack.h"
+#include "option_table.h"
 
 #define DEFAULT_EXPIRE_NS   (10 * LW_NS_PER_SECOND)
 #define DEFAULT_INTERVAL_NS (10 * LW_NS_PER_SECOND)
@@ -19,132 +19,6 @@
 #define DEFAULT_OVERHEAD    5 /* percent */
 #define DEFAULT_MEMORY      (512ull << 20)
 #define SMALLEST_MEMORY     (1ull << 20)
-
-/* Options without a letter: keys that are no printable character. */
-enum {
-    KEY_FORMAT = 0x100,
-    KEY_WEIGHT,
-    KEY_METRICS_FILE,
-    KEY_SORT,
-    KEY_ERROR_EXITCODE,
-    KEY_COLOR,
-    KEY_ENGINE,
-    KEY_SAMPLE,
-    KEY_MAX_OVERHEAD,
-    KEY_MAX_MEMORY,
-    KEY_SUPPRESSIONS,
-    KEY_NO_DEFAULT_SUPPRESSIONS,
-    KEY_GENERATE_SUPPRESSIONS,
-    KEY_MARK,
-};
-
-static const char doc[] =
-    "Watch a running process and report the blocks of memory that outlive a threshold, with the "
-    "call stack that allocated each. The process is neither rebuilt nor restarted; at the end "
-    "leakwatch detaches and it runs on as before.\v"
-    "TIME is a number of seconds or has a unit: 500ms, 30s, 5m, 2h. SIZE is a number of bytes or "
-    "has a unit: 4k, 1M. Ctrl-C ends the watch with a summary; SIGUSR1 asks for a report now.\n"
-    "\n"
-    "Examples:\n"
-    "  leakwatch -p 4711                        report every 10s until Ctrl-C\n"
-    "  leakwatch -p 4711 -e 5m -i 1m -n 3       what outlives 5 minutes, 3 reports\n"
-    "  leakwatch --format=json -o lw.%p.json -d 1h 4711\n"
-    "                                           an hour, as JSON, to a file\n"
-    "  leakwatch diff lw.4711.json              what has grown in it (leakwatch diff --help)";
-
-static const struct argp_option option_table[] = {
-    {0, 0, 0, 0, "What to watch:", 1},
-    {"pid", 'p', "PID", 0, "Watch this process (a bare PID does the same)", 1},
-    {"min-size", 'z', "SIZE", 0, "Ignore blocks smaller than SIZE (default 0)", 1},
-    {"max-size", 'Z', "SIZE", 0, "Ignore blocks larger than SIZE (default: no limit)", 1},
-    {"depth", 'l', "N", 0, "Keep N frames of each stack (default 64, at most 1024)", 1},
-
-    {0, 0, 0, 0, "How to watch:", 2},
-    {"engine", KEY_ENGINE, "ENGINE", 0,
-     "record: from inside the process, without stopping it; trap: by breakpoints; auto: record "
-     "where "
-     "that is possible, else trap (default auto)",
-     2},
-    {"sample", KEY_SAMPLE, "SIZE|auto", 0,
-     "Watch one allocation in SIZE bytes on average (1k to 1024G) and estimate the rest; auto: as "
-     "few as --max-overhead demands; not with trap (default: watch every allocation)",
-     2},
-    {"max-overhead", KEY_MAX_OVERHEAD, "PERCENT", 0,
-     "With --sample=auto: slow the process down by at most PERCENT (default 5)", 2},
-
-    {"max-memory", KEY_MAX_MEMORY, "SIZE", 0,
-     "Blocks and stacks may take SIZE of memory (at least 1M); what does not fit is counted, but "
-     "not "
-     "known one by one (default 512M)",
-     2},
-
-    {0, 0, 0, 0, "When to report, and when to stop:", 3},
-    {"expire", 'e', "TIME", 0, "Report blocks that are TIME old or older (default 10s)", 3},
-    {"interval", 'i', "TIME", 0, "Report every TIME (default 10s)", 3},
-    {"count", 'n', "N", 0, "Detach after N reports (default: no limit)", 3},
-    {"duration", 'd', "TIME", 0, "Detach after TIME (default: no limit)", 3},
-    {"mark", KEY_MARK, "TIME", 0,
-     "Mark what is allocated in the first TIME of the watch, or in the TIME after a SIGUSR2, and "
-     "tell in each report what is left of it, and where",
-     3},
-
-    {0, 0, 0, 0, "What to print:", 4},
-    {"top", 'T', "N", 0, "List the N first stacks, 0 for all (default 10)", 4},
-    {"sort", KEY_SORT, "KEY", 0, "Stacks by bytes, blocks, age or growth (default bytes)", 4},
-    {"show-blocks", 'a', 0, 0, "List address, size and age of each expired block", 4},
-    {"format", KEY_FORMAT, "FORMAT[:FILE]", 0,
-     "text; json: one object a line; folded: stacks for flamegraph.pl and speedscope; "
-     "svg: a flame graph for a browser; html: a page with that and more; "
-     "pprof: a profile for pprof; heap: one for google-pprof and jeprof; "
-     "massif: for ms_print; prometheus: metrics "
-     "(default text). To FILE as with --output. May be given several times: all are written at "
-     "once",
-     4},
-    {"weight", KEY_WEIGHT, "WEIGHT", 0,
-     "What formats with one number a stack count: expired-bytes, expired-blocks, live-bytes or "
-     "live-blocks (default expired-bytes)",
-     4},
-    {"metrics-file", KEY_METRICS_FILE, "FILE", 0,
-     "Beside what --format says, write metrics to FILE (as --format=prometheus:FILE), for the "
-     "textfile collector of node_exporter, which reads what is named *.prom",
-     4},
-    {"output", 'o', "FILE", 0,
-     "Append to FILE instead of standard output (other than text and json: replace FILE with each "
-     "report); %p in it "
-     "is the PID; opened again on SIGHUP",
-     4},
-    {"suppressions", KEY_SUPPRESSIONS, "FILE", 0,
-     "Do not list stacks that match a suppression in FILE: valgrind's Memcheck:Leak, or lines of "
-     "LeakSanitizer's, leak:PATTERN. May be given several times",
-     4},
-    {"no-default-suppressions", KEY_NO_DEFAULT_SUPPRESSIONS, 0, 0,
-     "List what the C library, OpenSSL, GLib and others allocate once and keep, too", 4},
-    {"generate-suppressions", KEY_GENERATE_SUPPRESSIONS, "FILE", 0,
-     "Write a suppression of each stack with expired blocks to FILE, which each report replaces",
-     4},
-    {"color", KEY_COLOR, "WHEN", OPTION_ARG_OPTIONAL,
-     "Colour: auto (on a terminal), always or never (default auto; no WHEN: always)", 4},
-    {"quiet", 'q', 0, 0, "On standard error, errors only: no warnings, no status line, no progress",
-     4},
-    {"verbose", 'v', 0, 0,
-     "Print addresses, full paths and names, and every frame; say more on standard error; twice: "
-     "still more",
-     4},
-
-    {0, 0, 0, 0, "How to exit:", 5},
-    {"error-exitcode", KEY_ERROR_EXITCODE, "N", 0,
-     "Exit with N when blocks have expired at the end (default 0: they do not matter)", 5},
-
-    {0, 0, 0, 0, "Options from elsewhere:", 6},
-    {"config", LW_KEY_CONFIG, "FILE", 0,
-     "Read options from FILE, one a line: 'expire = 5m', or as on the command line; # begins a "
-     "comment. May be given several times. Options are also read from LEAKWATCH_OPTIONS; FILE "
-     "overrides that, and the command line both",
-     6},
-
-    {0, 0, 0, 0, "Help:", -1},
-    {0},
-};
 
 /* Does not return. */
 #define usage_error(state, ...) lw_option_refuse((state)->input, __VA_ARGS__)
@@ -421,7 +295,8 @@ static void finish(struct lw_options *options, const struct argp_state *state)
         options->max_overhead = DEFAULT_OVERHEAD;
 }
 
-static error_t parse_option(int key, char *text, struct argp_state *state)
+/* What is watched, how and when. */
+static error_t parse_watch_option(int key, const char *text, const struct argp_state *state)
 {
     struct lw_options *options = ((struct lw_option_parse *)state->input)->options;
 
@@ -450,6 +325,33 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
     case 'd':
         options->duration_ns = parse_time(state, "--duration", text);
         break;
+    case KEY_MARK:
+        options->mark_ns = parse_time(state, "--mark", text);
+        break;
+    case KEY_ENGINE:
+        set_engine(options, state, text);
+        break;
+    case KEY_SAMPLE:
+        set_sample(options, state, text);
+        break;
+    case KEY_MAX_OVERHEAD:
+        set_max_overhead(options, state, text);
+        break;
+    case KEY_MAX_MEMORY:
+        set_max_memory(options, state, text);
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+/* What is said of it, and where. */
+static error_t parse_report_option(int key, const char *text, const struct argp_state *state)
+{
+    struct lw_options *options = ((struct lw_option_parse *)state->input)->options;
+
+    switch (key) {
     case 'T':
         options->report.top = parse_number(state, "--top", text, 0, UINT32_MAX);
         break;
@@ -483,21 +385,6 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
     case KEY_ERROR_EXITCODE:
         options->error_exitcode = (int)parse_number(state, "--error-exitcode", text, 0, 255);
         break;
-    case KEY_MARK:
-        options->mark_ns = parse_time(state, "--mark", text);
-        break;
-    case KEY_ENGINE:
-        set_engine(options, state, text);
-        break;
-    case KEY_SAMPLE:
-        set_sample(options, state, text);
-        break;
-    case KEY_MAX_OVERHEAD:
-        set_max_overhead(options, state, text);
-        break;
-    case KEY_MAX_MEMORY:
-        set_max_memory(options, state, text);
-        break;
     case KEY_SUPPRESSIONS:
         add_suppressions(options, state, parse_file(state, "--suppressions", text));
         break;
@@ -507,6 +394,17 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
     case KEY_GENERATE_SUPPRESSIONS:
         options->generated_suppressions = parse_file(state, "--generate-suppressions", text);
         break;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+static error_t parse_option(int key, char *text, struct argp_state *state)
+{
+    struct lw_options *options = ((struct lw_option_parse *)state->input)->options;
+
+    switch (key) {
     case ARGP_KEY_ARG:
         set_argument(options, state, text);
         break;
@@ -514,7 +412,8 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
         finish(options, state);
         break;
     default:
-        return ARGP_ERR_UNKNOWN;
+        return parse_watch_option(key, text, state) == 0 ? 0
+                                                         : parse_report_option(key, text, state);
     }
     return 0;
 }
@@ -522,10 +421,10 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
 void lw_options_parse(struct lw_options *options, int argc, char **argv)
 {
     static const struct argp argp = {
-        .options = option_table,
+        .options = lw_option_table,
         .parser = parse_option,
-        .args_doc = "PID\n-- COMMAND [ARGUMENT...]\ndiff FILE [FILE]",
-        .doc = doc,
+        .args_doc = lw_option_arguments,
+        .doc = lw_option_doc,
     };
 
     set_defaults(options);
