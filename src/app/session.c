@@ -7,12 +7,12 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "attach_report.h"
 #include "draft.h"
+#include "end_report.h"
 #include "engine_choice.h"
 #include "leakwatch/app/watch.h"
 #include "leakwatch/base/cleanup.h"
@@ -351,45 +351,19 @@ static void loop(struct session *session)
 
 static void write_end(struct session *session, const struct lw_watch_result *result)
 {
-    struct lw_report_end end = {.pid = lw_watch_pid(session->watch), .exe = ""};
-    switch (result->outcome.end) {
-    case LW_ENGINE_EXITED:
-        end.kind = LW_END_EXIT;
-        end.status = result->outcome.status;
-        break;
-    case LW_ENGINE_KILLED:
-        end.kind = LW_END_SIGNAL;
-        end.status = result->outcome.signal;
-        break;
-    case LW_ENGINE_EXEC:
-        end.kind = LW_END_EXEC;
-        end.exe = result->exe ? result->exe : "";
-        break;
-    case LW_ENGINE_RUNS:
-    case LW_ENGINE_LAPSED:
-        return; /* the process has not ended */
-    }
-    write_message(session, &(struct lw_message){.end = &end});
+    struct lw_report_end end;
+    if (lw_end_report_make(lw_watch_pid(session->watch), result, &end))
+        write_message(session, &(struct lw_message){.end = &end});
 }
 
 static void write_detachment(struct session *session, const struct lw_watch_result *result)
 {
-    struct lw_report_detach detach = {
-        .pid = lw_watch_pid(session->watch),
-        .threads = result->detachment.threads,
-        .probes_removed = result->detachment.probes_removed,
-        .code_verified = result->code_verified,
-        .verified_bytes = result->verified_bytes,
-        .pause_ns = result->detachment.pause_ns,
-        .target_state = lw_process_state_name(lw_watch_pid(session->watch)),
-    };
-    if (!result->released) {
+    const struct lw_report_detach detach =
+        lw_detach_report_make(lw_watch_pid(session->watch), result);
+    if (!result->released)
         lw_log(LW_LOG_ERROR, "process %d has threads that the kernel still shows as traced",
                (int)detach.pid);
-        session->exit_code = LW_EXIT_FAILED;
-    }
-    if (!result->code_verified && strcmp(detach.target_state, "gone") != 0 &&
-        strcmp(detach.target_state, "exited") != 0)
+    if (!result->released || !lw_detach_report_is_good(&detach))
         session->exit_code = LW_EXIT_FAILED;
     write_message(session, &(struct lw_message){.detach = &detach});
 }
