@@ -107,51 +107,64 @@ static int name_stack(struct naming *naming, struct lw_report_stack *stack)
     return result;
 }
 
-/* One frame of each module that the stacks are in. */
-static int find_modules(const struct lw_report *report, frame_pointers *found)
+/* Of each module that stacks are in, one frame. */
+struct module_frames {
+    struct lw_map seen;
+    frame_pointers list;
+};
+
+static int add_modules(struct module_frames *found, const struct lw_stack *stack)
 {
-    struct lw_map seen = {0};
     int result = 0;
 
-    for (size_t i = 0; i < report->every_count; i++) {
-        const struct lw_stack *stack = report->stacks[i].facts.stack;
+    for (uint32_t depth = 0; depth < stack->depth && result == 0; depth++) {
+        const struct lw_frame *frame = &stack->frames[depth];
 
-        for (uint32_t depth = 0; depth < stack->depth && result == 0; depth++) {
-            const struct lw_frame *frame = &stack->frames[depth];
-
-            if (frame->module == 0 || lw_map_get(&seen, frame->module, NULL))
-                continue;
-            result = lw_map_set(&seen, frame->module, 1);
-            if (result == 0)
-                result = lw_vector_push(found, frame);
-        }
+        if (frame->module == 0 || lw_map_get(&found->seen, frame->module, NULL))
+            continue;
+        result = lw_map_set(&found->seen, frame->module, 1);
+        if (result == 0)
+            result = lw_vector_push(&found->list, frame);
     }
-    lw_map_deinit(&seen);
     return result;
 }
 
 /* A module's debug information is read when the first address in it is looked up. That alone takes
  * long, and what it is read from may even have to come over the network: so it is done first, to be
  * told. */
-static int read_modules(struct naming *naming, const struct lw_report *report,
-                        struct lw_progress *progress)
+static void read_modules(const struct module_frames *found, struct lw_symbolizer *symbolizer,
+                         struct lw_module_table *modules, struct lw_progress *progress)
 {
-    frame_pointers found = {0};
-    int result = find_modules(report, &found);
-
-    for (size_t i = 0; i < found.count && result == 0; i++) {
-        const struct lw_frame *frame = found.items[i];
-        const struct lw_module *module = lw_module_table_get(naming->modules, frame->module);
+    for (size_t i = 0; i < found->list.count; i++) {
+        const struct lw_frame *frame = found->list.items[i];
+        const struct lw_module *module = lw_module_table_get(modules, frame->module);
         const struct lw_symbol *symbols;
 
         if (!module)
             continue;
         lw_progress_tell(progress, "reading debug information of %s (%zu of %zu)", module->name,
-                         i + 1, found.count);
-        lw_symbolizer_resolve(naming->symbolizer, frame->module, frame->offset, frame->is_return,
-                              &symbols);
+                         i + 1, found->list.count);
+        lw_symbolizer_resolve(symbolizer, frame->module, frame->offset, frame->is_return, &symbols);
     }
-    lw_vector_deinit(&found);
+}
+
+static void deinit_modules(struct module_frames *found)
+{
+    lw_map_deinit(&found->seen);
+    lw_vector_deinit(&found->list);
+}
+
+int lw_report_read_modules(const struct lw_snapshot *snapshot, struct lw_symbolizer *symbolizer,
+                           struct lw_module_table *modules, struct lw_progress *progress)
+{
+    struct module_frames found = {0};
+    int result = 0;
+
+    for (size_t i = 0; i < snapshot->stack_count && result == 0; i++)
+        result = add_modules(&found, snapshot->stacks[i].stack);
+    if (result == 0 && symbolizer && modules)
+        read_modules(&found, symbolizer, modules, progress);
+    deinit_modules(&found);
     return result;
 }
 
@@ -167,10 +180,13 @@ int lw_report_name_stacks(struct lw_report *report, struct lw_symbolizer *symbol
                           struct lw_module_table *modules, struct lw_progress *progress)
 {
     struct naming naming = {.symbolizer = symbolizer, .modules = modules};
+    struct module_frames found = {0};
     int result = 0;
 
-    if (symbolizer && modules)
-        result = read_modules(&naming, report, progress);
+    for (size_t i = 0; i < report->every_count && result == 0; i++)
+        result = add_modules(&found, report->stacks[i].facts.stack);
+    if (result == 0 && symbolizer && modules)
+        read_modules(&found, symbolizer, modules, progress);
     for (size_t i = 0; i < report->every_count && result == 0; i++) {
         tell_stacks(progress, i + 1, report->every_count);
         result = name_stack(&naming, &report->stacks[i]);
@@ -180,5 +196,6 @@ int lw_report_name_stacks(struct lw_report *report, struct lw_symbolizer *symbol
     report->modules = naming.used.items;
     report->module_count = naming.used.count;
     lw_map_deinit(&naming.numbers);
+    deinit_modules(&found);
     return result;
 }

@@ -6,8 +6,13 @@
 #include "leakwatch/report/progress.h"
 #include "leakwatch/report/report.h"
 
+/* Reads the debug information of all modules that the snapshot's stacks are in, and tells which.
+ * `progress` may be NULL. 0 or -ENOMEM. */
+int lw_report_read_modules(const struct lw_snapshot *snapshot, struct lw_symbolizer *symbolizer,
+                           struct lw_module_table *modules, struct lw_progress *progress);
+
 /* Fills in the frames of all of the report's stacks, and the modules that they are in; the report
- * owns them even on failure. `progress` may be NULL. 0 or -ENOMEM. */
+ * owns them even on failure. 0 or -ENOMEM. */
 int lw_report_name_stacks(struct lw_report *report, struct lw_symbolizer *symbolizer,
                           struct lw_module_table *modules, struct lw_progress *progress);
 

@@ -214,6 +214,11 @@ static int choose_stacks(struct lw_report_builder *builder, const struct lw_snap
     report->stacks = calloc(snapshot->stack_count + 1, sizeof(*report->stacks));
     if (!report->stacks || lw_suppressor_begin(&builder->suppressor, report) != 0)
         return -ENOMEM;
+    /* Suppressions go by names, those of stacks that are not listed too. */
+    if (report->suppression_count > 0 &&
+        lw_report_read_modules(snapshot, builder->symbolizer, builder->modules,
+                               builder->progress) != 0)
+        return -ENOMEM;
     int result = add_stacks(builder, snapshot, true, report);
     report->stack_total = report->stack_count = report->every_count;
     if (result == 0 && builder->options.every_stack)
