@@ -90,22 +90,20 @@ static void trend_add(struct trend *trend, double x, double y)
     trend->xy += dx * (y - trend->mean_y);
 }
 
-/* RSS against time. A summary only looks: its point is not kept. */
+/* RSS against time. A summary has no point of its own: the recorder's memory is gone by then. */
 static void add_rss(struct lw_report_builder *builder, struct lw_report *report)
 {
     const struct lw_report_context *context = &report->context;
-    struct trend trend = builder->rss;
+    struct trend *trend = &builder->rss;
 
-    if (context->rss_bytes != 0)
-        trend_add(&trend, (double)context->elapsed_ns / LW_NS_PER_SECOND,
+    if (context->rss_bytes != 0 && !context->summary)
+        trend_add(trend, (double)context->elapsed_ns / LW_NS_PER_SECOND,
                   (double)context->rss_bytes);
-    if (!context->summary)
-        builder->rss = trend;
     /* Two points closer than a second together can make any slope of a few pages. */
-    if (trend.count < 2 || trend.xx < trend.count * MIN_SPREAD)
+    if (trend->count < 2 || trend->xx < trend->count * MIN_SPREAD)
         return;
     report->has_rss_trend = true;
-    double slope = trend.xy / trend.xx * 60;
+    double slope = trend->xy / trend->xx * 60;
     report->rss_per_minute = (int64_t)(slope + (slope < 0 ? -0.5 : 0.5));
 }
 

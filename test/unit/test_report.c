@@ -325,6 +325,9 @@ static void test_rss_trend(void **state)
     }
     assert_int_equal(report->rss_per_minute, -643); /* -10.714 * 60 = -642.86 */
     lw_report_destroy(report);
+    report = build(builder, &picture, 50, 100, true); /* without the recorder's memory */
+    assert_int_equal(report->rss_per_minute, -643);
+    lw_report_destroy(report);
     lw_report_builder_destroy(builder);
 }
 
@@ -336,11 +339,11 @@ static void test_two_points_close_together_make_no_trend(void **state)
 
     (void)state;
     lw_report_destroy(build(builder, &picture, 5, 1000, false));
-    struct lw_report *report = build(builder, &picture, 5.9, 9000, true);
+    struct lw_report *report = build(builder, &picture, 5.9, 1100, false);
     assert_false(report->has_rss_trend);
     assert_int_equal(report->rss_per_minute, 0);
     lw_report_destroy(report);
-    report = build(builder, &picture, 6, 9000, true);
+    report = build(builder, &picture, 7, 2000, false);
     assert_true(report->has_rss_trend);
     lw_report_destroy(report);
     lw_report_builder_destroy(builder);
