@@ -273,6 +273,15 @@ static void look_after(struct lw_remote_call *call, uint64_t now, uint64_t *look
     *warn_at = LW_NEVER;
 }
 
+/* Others may have interrupted the thread (lw_threads_let_others_take_signals): the kernel has taken
+ * that back with this stop, and nobody must wait for one that will not come. */
+static void note_stop(const struct lw_remote_call *call)
+{
+    struct lw_thread *thread = lw_tracer_thread(call->tracer, call->tid);
+    if (thread)
+        thread->interrupted = false;
+}
+
 /* Waits for the thread's next stop. It cannot be left alone now, however long it takes (a cgroup
  * may be frozen). */
 static int await_stop(struct lw_remote_call *call, struct lw_stop *stop)
@@ -287,8 +296,10 @@ static int await_stop(struct lw_remote_call *call, struct lw_stop *stop)
         }
         bool is_end = stop->kind == LW_STOP_EXITED || stop->kind == LW_STOP_KILLED ||
                       stop->kind == LW_STOP_EXEC;
-        if (stop->tid == call->tid && !is_end)
+        if (stop->tid == call->tid && !is_end) {
+            note_stop(call);
             return 0;
+        }
         int error = call->is_alone ? -ESRCH : lw_threads_settle(call->tracer, stop);
         if (error || stop->tid == call->tid)
             return -ESRCH;

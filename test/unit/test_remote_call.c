@@ -217,6 +217,25 @@ static void test_a_wake_up_is_not_lost(void **state)
     fixture_kill(fixture);
 }
 
+/* Another thread's signal may have all that are awake interrupted, the borrowed one too. Its next
+ * stop is the call's, and nobody hears of another one. */
+static void test_an_interrupt_meanwhile_is_not_awaited(void **state)
+{
+    struct fixture *fixture = *state;
+    start(fixture, &kinds[0]);
+    struct lw_remote_call *call = begin(fixture);
+    const pid_t tid = lw_remote_call_thread(call);
+    struct lw_thread *thread = lw_tracer_thread(&fixture->tracer, tid);
+    assert_non_null(thread);
+    assert_int_equal(ptrace(PTRACE_INTERRUPT, tid, NULL, NULL), 0);
+    thread->interrupted = true;
+    expect_calls(fixture, call);
+    assert_false(thread->interrupted);
+    end(call);
+    expect_no_harm("interrupted");
+    fixture_kill(fixture);
+}
+
 /* ---- Stores ---- */
 
 static void test_stores(void **state)
@@ -328,6 +347,7 @@ int main(void)
         cmocka_unit_test(test_the_thread_that_minds_least_is_borrowed),
         cmocka_unit_test(test_a_thread_that_does_not_stop),
         cmocka_unit_test(test_a_wake_up_is_not_lost),
+        cmocka_unit_test(test_an_interrupt_meanwhile_is_not_awaited),
         cmocka_unit_test(test_stores),
         cmocka_unit_test(test_a_store_without_room_on_the_stack),
         cmocka_unit_test(test_instruction),
