@@ -341,6 +341,20 @@ static inline void fixture_detach(struct fixture *fixture)
     lw_process_memory_deinit(&fixture->memory);
 }
 
+/* A tracer that has ended lets go of a tracee a little later than others can see it end, and the
+ * tracee needs a processor to go back to what it was doing or to its stop. */
+static inline void await_untraced(const struct fixture *fixture)
+{
+    struct lw_task_status status = {.tracer = 1};
+    for (int i = 0; i < 5000; i++) {
+        assert_int_equal(lw_task_status_read(fixture->child, fixture->child, &status), 0);
+        if (status.tracer == 0 && status.state != 't')
+            return;
+        usleep(1000);
+    }
+    fail_msg("traced by %d, in state %c", (int)status.tracer, status.state);
+}
+
 /* Runs a tracer's life on a thread of its own: its end is that of a tracer that was killed. A body
  * returns NULL, or what has failed. */
 static inline void run_in_thread(struct fixture *fixture, void *(*body)(void *))
@@ -351,6 +365,7 @@ static inline void run_in_thread(struct fixture *fixture, void *(*body)(void *))
     pthread_join(thread, &fault);
     if (fault)
         fail_msg("%s", (const char *)fault);
+    await_untraced(fixture);
 }
 
 /* Handles stops for so long, or until *counter (may be NULL) has reached the goal. */
