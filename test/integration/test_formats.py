@@ -264,7 +264,7 @@ def test_one_signal_ends_a_watch_all_of_whose_readers_have_stalled(target, tmp_p
         wait_until(lambda: harness.is_watched(storm.pid), "watched")
         time.sleep(0.5)  # now it writes the first lines, which nobody reads
         watch.send_signal(signal.SIGTERM)
-        wait_until(lambda: not harness.is_watched(storm.pid), "detached")
+        harness.await_left(storm.pid)
         health.assert_same()
         harness.assert_working(storm)
     finally:

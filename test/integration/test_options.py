@@ -364,7 +364,7 @@ def test_a_closed_pipe_ends_the_watch_without_harm(target):
     command = f'"{harness.LEAKWATCH}" -i 100ms -p {storm.pid} | head -n 1'
     result = run_leakwatch(argv=["/bin/sh", "-c", command])
     assert result.returncode == 0
-    wait_until(lambda: not harness.is_watched(storm.pid), "detached")
+    harness.await_left(storm.pid)
     health.assert_same()
     assert_working(storm)
 
@@ -389,7 +389,7 @@ def test_a_reader_that_stalls_holds_up_neither_the_target_nor_the_end(target):
         wait_until(lambda: not select.select([], [writing], [], 0)[1], "the pipe is full")
         assert_working(storm)
         watch.send_signal(signal.SIGTERM)
-        wait_until(lambda: not harness.is_watched(storm.pid), "detached")
+        harness.await_left(storm.pid)
         health.assert_same()
         assert_working(storm)
     finally:
