@@ -255,7 +255,8 @@ static long read_filter(pid_t tid, unsigned index, struct sock_filter *program)
     return length >= 0 ? length : -errno;
 }
 
-int lw_call_filter_check(pid_t tid, long *refused)
+/* As lw_call_filter_check, of these calls. */
+static int check_calls(pid_t tid, const struct lw_call_shape *calls, size_t count, long *refused)
 {
     lw_auto_free struct sock_filter *program = calloc(BPF_MAXINSNS, sizeof(*program));
     if (!program)
@@ -270,12 +271,23 @@ int lw_call_filter_check(pid_t tid, long *refused)
             length = read_filter(tid, index, program);
         if (length < 0)
             return (int)length;
-        for (size_t i = 0; i < lw_asked_call_count; i++) {
-            if (lw_call_filter_allows(program, (size_t)length, &lw_asked_calls[i]))
+        for (size_t i = 0; i < count; i++) {
+            if (lw_call_filter_allows(program, (size_t)length, &calls[i]))
                 continue;
             if (refused)
-                *refused = lw_asked_calls[i].number;
+                *refused = calls[i].number;
             return -EPERM;
         }
     }
+}
+
+int lw_call_filter_check(pid_t tid, long *refused)
+{
+    return check_calls(tid, lw_asked_calls, lw_asked_call_count, refused);
+}
+
+bool lw_call_filter_lets_restart(pid_t tid)
+{
+    static const struct lw_call_shape restart = CALL(restart_syscall);
+    return check_calls(tid, &restart, 1, NULL) == 0;
 }

@@ -3,6 +3,7 @@
 #include "threads.h"
 
 #include <errno.h>
+#include <linux/seccomp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/ptrace.h>
@@ -12,6 +13,7 @@
 #include "leakwatch/base/clock.h"
 #include "leakwatch/base/log.h"
 #include "leakwatch/target/process.h"
+#include "leakwatch/trace/call_filter.h"
 
 int lw_ptrace_seize(pid_t tid)
 {
@@ -141,10 +143,16 @@ void lw_threads_restart_call(const struct lw_thread *thread)
 {
     struct lw_registers registers;
     struct lw_task_status status;
-    if (lw_registers_read(thread->tid, &registers) != 0 ||
-        !lw_registers_restart_interrupted(&registers) ||
+    if (lw_registers_read(thread->tid, &registers) != 0)
+        return;
+    const bool in_full = lw_registers_restart_in_full(&registers);
+    if ((!in_full && !lw_registers_restart_interrupted(&registers)) ||
         lw_task_status_read(thread->tid, thread->tid, &status) != 0 ||
         (status.signals_pending & status.signals_caught & ~status.signals_blocked))
+        return;
+    /* Better a time limit that begins anew than a call for which the thread may be killed. */
+    if (in_full &&
+        (status.seccomp == SECCOMP_MODE_DISABLED || lw_call_filter_lets_restart(thread->tid)))
         return;
     lw_registers_write(thread->tid, &registers);
 }

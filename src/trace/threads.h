@@ -43,8 +43,9 @@ int lw_threads_take_trap(struct lw_thread *thread);
  * no detached thread ever points into the copies. Returns whether it was moved. */
 bool lw_threads_rewind(struct lw_tracer *tracer, struct lw_thread *thread);
 
-/* Sets up a system call that only our stop has broken off to be made again; one that a signal with
- * a handler is about to break off is left to fail. */
+/* Sets up a system call that only our stop has broken off to be made again, unless the kernel does
+ * so, by a call that the thread may make; one that a signal with a handler is about to break off is
+ * left to fail. */
 void lw_threads_restart_call(const struct lw_thread *thread);
 
 /* Would the kernel have thrown this signal away, had the thread not been traced? */

@@ -2,8 +2,11 @@
 """Targets that filter their system calls (seccomp), as most services of systemd's do: a call that a
 filter does not allow may kill them."""
 
+import ctypes
 import os
 import shutil
+import signal
+import time
 
 import pytest
 
@@ -68,6 +71,23 @@ def test_no_call_is_made_that_filters_do_not_allow(target, watch):
     health.assert_same()
     assert_working(sandboxer)
     assert not recorder_mappings(sandboxer.pid)
+
+
+def test_sleep_is_resumed_without_a_call_that_filters_do_not_allow(target, watch):
+    """Whichever thread stops, the kernel would have it make restart_syscall."""
+    sandboxer = target("sandboxer", "asleep")
+    health = Health(sandboxer.pid)
+    for engine in ("record", "auto", "trap"):
+        run_leakwatch(f"--engine={engine}", "-d", "1ms", "-p", sandboxer.pid)
+        assert_working(sandboxer)
+    watched = watch(sandboxer.pid, "--engine=trap", "-i", "1h")
+    for task in os.listdir(f"/proc/{sandboxer.pid}/task"):
+        for _ in range(5):
+            ctypes.CDLL(None).tgkill(sandboxer.pid, int(task), signal.SIGWINCH)  # ignored
+            time.sleep(0.03)
+    watched.detach()
+    health.assert_same()
+    assert_working(sandboxer)
 
 
 @pytest.mark.skipif(not shutil.which("setpriv"), reason="no setpriv")

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Allocates, with filters for its system calls: sandboxer [worker|filtered|hardened]
+/* Allocates, with filters for its system calls: sandboxer [worker|filtered|hardened|asleep]
  *   worker    a second thread would be killed for any mapping
  *   filtered  all threads would, from the start
  *   hardened  all would be for what a service of systemd's is forbidden (SystemCallFilter=,
  *             MemoryDenyWriteExecute=), by several filters
+ *   asleep    all would be for restart_syscall, which a stop has the kernel make for those that
+ *             sleep for a while, as one here does all the time
  * Commands: filter (as with filtered), harden (as with hardened), count. */
 #include "target.h"
 
@@ -73,6 +75,25 @@ static void harden(void)
             SECCOMP_FILTER_FLAG_TSYNC);
 }
 
+static void forbid_restarts(void)
+{
+    static struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_restart_syscall, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+    };
+    install(code, sizeof code / sizeof code[0], SECCOMP_FILTER_FLAG_TSYNC);
+}
+
+static void *fall_asleep(void *begun)
+{
+    atomic_store((atomic_bool *)begun, true);
+    for (;;)
+        sleep_ms(100);
+    return NULL;
+}
+
 static void *wait_filtered(void *begun)
 {
     filter(0);
@@ -111,9 +132,11 @@ int main(int argc, char **argv)
     long unused;
     pthread_t thread;
     const char *kind = argc > 1 ? argv[1] : "";
-    atomic_bool begun = strcmp(kind, "worker") != 0;
+    const bool sleeps = strcmp(kind, "asleep") == 0;
+    atomic_bool begun = strcmp(kind, "worker") != 0 && !sleeps;
     if (pthread_create(&thread, NULL, work, NULL) != 0 ||
-        (!begun && pthread_create(&thread, NULL, wait_filtered, &begun) != 0))
+        (!begun &&
+         pthread_create(&thread, NULL, sleeps ? fall_asleep : wait_filtered, &begun) != 0))
         return 1;
     while (!atomic_load(&begun) || atomic_load(&progress) == 0) /* its own mappings are made */
         sleep_ms(1);
@@ -121,6 +144,8 @@ int main(int argc, char **argv)
         filter(SECCOMP_FILTER_FLAG_TSYNC);
     if (strcmp(kind, "hardened") == 0)
         harden();
+    if (sleeps)
+        forbid_restarts();
     say("{\"pid\":%d}", (int)getpid());
     for (;;) {
         wait_elsewhere(STDIN_FILENO, -1);

@@ -239,6 +239,24 @@ static int let_it_end(const struct sleeper *sleeper)
     return WEXITSTATUS(status);
 }
 
+static void test_restarts_in_full(void **state)
+{
+    (void)state;
+    struct lw_registers registers = sample(), expected = sample();
+    registers.native.orig_rax = expected.native.orig_rax = SYS_clock_nanosleep;
+    registers.native.rax = (uint64_t)-516; /* ERESTART_RESTARTBLOCK */
+    expected.native.rax = SYS_clock_nanosleep;
+    expected.native.rip -= 2;
+    assert_true(lw_registers_restart_in_full(&registers));
+    assert_true(lw_registers_equal(&registers, &expected));
+    assert_false(lw_registers_restart_in_full(&registers)); /* once */
+    registers.native.rax = (uint64_t)-516;
+    registers.native.orig_rax = SYS_restart_syscall;
+    assert_false(lw_registers_restart_in_full(&registers));
+    registers.native.orig_rax = (uint64_t)-1; /* in no call */
+    assert_false(lw_registers_restart_in_full(&registers));
+}
+
 static void test_an_interrupted_call_goes_on(void **state)
 {
     const struct sleeper *sleeper = *state;
@@ -369,6 +387,7 @@ int main(void)
         cmocka_unit_test(test_dwarf_numbers),
         cmocka_unit_test(test_equal),
         cmocka_unit_test(test_restarts_what_failed_with_eintr),
+        cmocka_unit_test(test_restarts_in_full),
         cmocka_unit_test(test_leaves_everything_else_alone),
         cmocka_unit_test(test_a_handler_breaks_calls_off),
         cmocka_unit_test(test_a_handler_is_entered),

@@ -56,6 +56,13 @@ bool lw_registers_dwarf(const struct lw_registers *registers, unsigned number, u
  */
 bool lw_registers_restart_interrupted(struct lw_registers *registers);
 
+/*
+ * A call that the kernel would restart by another one (restart_syscall), for the time that is left,
+ * is set up to be made again itself, with its whole time limit. True when the registers were
+ * changed; the caller writes them back.
+ */
+bool lw_registers_restart_in_full(struct lw_registers *registers);
+
 /* As the thread goes on once the system call that a stop broke off is made again, whether the
  * kernel would have restarted it or (where the stop was the tracer's alone) let it fail with EINTR.
  */

@@ -37,4 +37,8 @@ bool lw_call_filter_is_visible(void);
  * another negative errno: it cannot be told. */
 int lw_call_filter_check(pid_t tid, long *refused);
 
+/* Do they allow restart_syscall, which the kernel has a thread make that a stop has broken off in a
+ * call with a time limit? False also where it cannot be told. */
+bool lw_call_filter_lets_restart(pid_t tid);
+
 #endif

@@ -6,8 +6,11 @@
 #include <linux/audit.h>
 #include <stddef.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 
 #include "leakwatch/arch/remote_program.h"
+
+#define ERESTART_RESTARTBLOCK 516 /* <linux/errno.h> of the kernel's own */
 
 const uint8_t lw_syscall_instruction[LW_SYSCALL_SIZE] = {0x0f, 0x05};
 const uint32_t lw_syscall_arch = AUDIT_ARCH_X86_64;
@@ -122,6 +125,18 @@ bool lw_registers_restart_interrupted(struct lw_registers *registers)
     return true;
 }
 
+bool lw_registers_restart_in_full(struct lw_registers *registers)
+{
+    struct user_regs_struct *r = &registers->native;
+    /* One that has been restarted like this before knows nothing but the time that is left. */
+    if ((int64_t)r->orig_rax < 0 || (int64_t)r->rax != -ERESTART_RESTARTBLOCK ||
+        r->orig_rax == SYS_restart_syscall)
+        return false;
+    r->rax = r->orig_rax;
+    r->rip -= LW_SYSCALL_SIZE;
+    return true;
+}
+
 void lw_registers_repeat_call(struct lw_registers *registers, bool by_tracer)
 {
     struct user_regs_struct *r = &registers->native;
@@ -206,5 +221,5 @@ bool lw_registers_call_broken_off(const struct lw_registers *registers)
     /* The kernel's own error numbers: ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND,
      * ERESTART_RESTARTBLOCK. */
     int64_t error = -(int64_t)registers->native.rax;
-    return error == 512 || error == 513 || error == 514 || error == 516;
+    return error == 512 || error == 513 || error == 514 || error == ERESTART_RESTARTBLOCK;
 }
