@@ -248,6 +248,10 @@ bool lw_call_filter_is_visible(void)
            prctl(PR_GET_SECCOMP) == SECCOMP_MODE_DISABLED;
 }
 
+/* The kernel counts a thread's filters anew for each that it shows, and lets it have thousands, if
+ * they are short: the thread would stand for seconds. */
+#define MOST_FILTERS 256
+
 /* The length of the one with this index, the latest being 0; or a negative errno. */
 static long read_filter(pid_t tid, unsigned index, struct sock_filter *program)
 {
@@ -261,7 +265,7 @@ static int check_calls(pid_t tid, const struct lw_call_shape *calls, size_t coun
     lw_auto_free struct sock_filter *program = calloc(BPF_MAXINSNS, sizeof(*program));
     if (!program)
         return -ENOMEM;
-    for (unsigned index = 0;; index++) {
+    for (unsigned index = 0; index < MOST_FILTERS; index++) {
         long length = read_filter(tid, index, NULL);
         if (length == -ENOENT && index > 0)
             return 0;
@@ -279,6 +283,7 @@ static int check_calls(pid_t tid, const struct lw_call_shape *calls, size_t coun
             return -EPERM;
         }
     }
+    return -E2BIG;
 }
 
 int lw_call_filter_check(pid_t tid, long *refused)

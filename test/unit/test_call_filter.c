@@ -275,6 +275,23 @@ static void test_all_filters_of_a_thread_count(void **state)
     assert_int_equal(check_child(programs, lengths, 3, NULL), -EPERM);
 }
 
+static void test_too_many_filters(void **state)
+{
+    (void)state;
+    if (!lw_call_filter_is_visible())
+        skip();
+    static const struct sock_filter allow[] = {RETURN(SECCOMP_RET_ALLOW)};
+    enum { MANY = 1500 };
+    const struct sock_filter *programs[MANY];
+    size_t lengths[MANY];
+    for (size_t i = 0; i < MANY; i++) {
+        programs[i] = allow;
+        lengths[i] = LENGTH(allow);
+    }
+    assert_int_equal(check_child(programs, lengths, 200, NULL), 0);
+    assert_int_equal(check_child(programs, lengths, MANY, NULL), -E2BIG);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -286,6 +303,7 @@ int main(void)
         cmocka_unit_test(test_asked_calls),
         cmocka_unit_test(test_the_kernel_says_the_same),
         cmocka_unit_test(test_all_filters_of_a_thread_count),
+        cmocka_unit_test(test_too_many_filters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
