@@ -18,20 +18,37 @@ void record_fold_deinit(struct record_fold *fold)
     lw_vector_deinit(&fold->stacks);
 }
 
+static void age_sums(struct record_sums *sums, uint32_t ticks)
+{
+    sums->youngest += ticks;
+    sums->oldest += ticks;
+}
+
 void record_fold_age(struct record_fold *fold, uint32_t tick, uint32_t expire_ticks)
 {
     const uint32_t ticks = tick - fold->tick;
     fold->tick = tick;
     lw_vector_for_each (stack, &fold->stacks) {
-        stack->young.youngest += ticks;
-        stack->young.oldest += ticks;
-        stack->expired.youngest += ticks;
-        stack->expired.oldest += ticks;
-        if (stack->young.blocks == 0 || stack->young.youngest < expire_ticks)
-            continue;
-        record_sums_add(&stack->expired, &stack->young);
-        stack->young = (struct record_sums){0};
+        age_sums(&stack->expired, ticks);
+        for (unsigned i = 0; i <= RECORD_FOLD_SPANS; i++) {
+            struct record_sums *young = &stack->young[i];
+            age_sums(young, ticks);
+            if (young->blocks == 0 || young->youngest < expire_ticks)
+                continue;
+            record_sums_add(&stack->expired, young);
+            *young = (struct record_sums){0};
+        }
     }
+}
+
+/* Where a block of this age counts. A span has been expired when its place is the next one's. */
+static struct record_sums *sums_for(struct record_folded *folded, uint32_t tick, uint32_t age,
+                                    uint32_t expire_ticks)
+{
+    const uint32_t span = expire_ticks / RECORD_FOLD_SPANS + 1;
+    if (age >= expire_ticks)
+        return &folded->expired;
+    return &folded->young[(tick - age) / span % (RECORD_FOLD_SPANS + 1)];
 }
 
 /* ---- whether it is time ---- */
@@ -155,9 +172,9 @@ static void fold_block(void *context, const struct record_block *block)
     view->fold.blocks++;
     if (!stack)
         return;
-    struct record_folded *folded = &view->fold.stacks.items[stack->id];
-    record_sums_add_block(block->age < folding->expire_ticks ? &folded->young : &folded->expired,
-                          block->size, block->age, record_view_chance(view, block));
+    struct record_sums *sums = sums_for(&view->fold.stacks.items[stack->id], folding->tick,
+                                        block->age, folding->expire_ticks);
+    record_sums_add_block(sums, block->size, block->age, record_view_chance(view, block));
 }
 
 /* A place for each stack that has a name. */
@@ -184,12 +201,8 @@ static int fold_oldest(struct folding *folding, uint32_t last)
                               &missed);
 }
 
-int record_fold_when_full(struct record_view *view, struct lw_agent_shared *shared, uint32_t last)
+static int fold_now(struct record_view *view, struct lw_agent_shared *shared, uint32_t last)
 {
-    const uint64_t now = lw_clock_now();
-    if (now - view->fold.tried_ns < TRY_NS || !is_full(shared, last))
-        return 0;
-    view->fold.tried_ns = now;
     struct folding folding = {.view = view,
                               .shared = shared,
                               .tick = __atomic_load_n(&shared->tick, __ATOMIC_RELAXED),
@@ -201,4 +214,15 @@ int record_fold_when_full(struct record_view *view, struct lw_agent_shared *shar
         return error;
     record_fold_age(&view->fold, folding.tick, folding.expire_ticks);
     return fold_oldest(&folding, last);
+}
+
+int record_fold_when_full(struct record_view *view, struct lw_agent_shared *shared, uint32_t last)
+{
+    if (lw_clock_now() - view->fold.tried_ns < TRY_NS || !is_full(shared, last))
+        return 0;
+    int error = fold_now(view, shared, last);
+    /* The target's clock stood meanwhile: blocks look older than they are when it goes on. The next
+     * time is far enough from then for frees that were under way to have ended (LEAST_AGE). */
+    view->fold.tried_ns = lw_clock_now();
+    return error;
 }

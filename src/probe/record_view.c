@@ -219,7 +219,8 @@ static void add_folded(struct collection *collection)
     for (size_t id = 1; id < fold->stacks.count; id++) {
         const struct record_folded *folded = &fold->stacks.items[id];
         struct tally *tally = &collection->tallies[id];
-        record_sums_add(&tally->live, &folded->young);
+        for (unsigned i = 0; i <= RECORD_FOLD_SPANS; i++)
+            record_sums_add(&tally->live, &folded->young[i]);
         record_sums_add(&tally->live, &folded->expired);
         record_sums_add(&tally->expired, &folded->expired);
     }

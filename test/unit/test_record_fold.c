@@ -97,6 +97,25 @@ static void test_they_expire_with_the_youngest(void **state)
     lw_snapshot_destroy(snapshot);
 }
 
+static void test_a_leak_that_is_folded_before_it_expires(void **state)
+{
+    (void)state;
+    const uint32_t stack = agent_stack(0x1000, 0x2000);
+    options.expire_ns = 90 * TICK;
+    for (uint32_t time = 0; time < 400; time += 40) {
+        put_blocks(0, MANY, 30 - time, stack); /* of the ticks that have passed */
+        memory->tick = NOW_TICK + time;
+        fold();
+        assert_int_equal(view.fold.blocks, (time / 40 + 1) * MANY);
+        struct lw_snapshot *snapshot =
+            record_view_snapshot(&view, NOW + time * TICK, &(struct lw_snapshot_request){0});
+        assert_int_equal(snapshot->totals.live_blocks, (time / 40 + 1) * MANY);
+        /* those from 80 ticks ago: their age is 110 */
+        assert_int_equal(snapshot->totals.expired_blocks, time < 80 ? 0 : (time / 40 - 1) * MANY);
+        lw_snapshot_destroy(snapshot);
+    }
+}
+
 /* Those of no stack are not kept; a giant's size is elsewhere, so it stays. */
 static void test_no_stack_and_giants(void **state)
 {
@@ -195,7 +214,7 @@ int main(void)
         TEST(test_the_oldest_go),          TEST(test_only_a_full_ledger),
         TEST(test_what_is_young_stays),    TEST(test_they_expire_with_the_youngest),
         TEST(test_no_stack_and_giants),    TEST(test_an_incomplete_record_stays),
-        TEST(test_while_the_agent_writes),
+        TEST(test_while_the_agent_writes), TEST(test_a_leak_that_is_folded_before_it_expires),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
