@@ -192,16 +192,18 @@ static char *leave_out_contents(const char *name, size_t columns)
 static size_t find_scope(const char *name, size_t columns)
 {
     lw_name_groups groups = {0};
-    size_t found = 0, next = 0;
+    size_t found = 0, next = 0, left = width_between(name, 0, strlen(name));
 
     if (lw_name_find_groups(name, &groups) == 0)
-        for (size_t at = 0; name[at]; at = lw_name_step(&groups, at, &next)) {
-            if (strncmp(name + at, "::", 2) != 0)
-                continue;
-            found = at;
-            /* behind the latter may be the scope of a type */
-            if (lw_text_width(name + at) <= columns || strncmp(name + at, "::operator", 10) == 0)
-                break;
+        for (size_t at = 0, end; name[at]; at = end) {
+            if (strncmp(name + at, "::", 2) == 0) {
+                found = at;
+                /* behind the latter may be the scope of a type */
+                if (left <= columns || strncmp(name + at, "::operator", 10) == 0)
+                    break;
+            }
+            end = lw_name_step(&groups, at, &next);
+            left -= width_between(name, at, end);
         }
     lw_vector_deinit(&groups);
     return found;

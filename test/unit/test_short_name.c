@@ -199,6 +199,23 @@ static void test_deep_and_long(void **state)
     free(name);
 }
 
+/* That would take minutes if each of them were measured. */
+static void test_many_scopes(void **state)
+{
+    const size_t scopes = 1000000;
+    char *name = malloc(3 * scopes + 4);
+
+    (void)state;
+    assert_non_null(name);
+    for (size_t i = 0; i < scopes; i++)
+        memcpy(name + 3 * i, "a::", 3);
+    strcpy(name + 3 * scopes, "f()");
+    char *shorter = lw_name_shorten(name, 12);
+    assert_string_equal(shorter, "…::a::a::f()");
+    free(shorter);
+    free(name);
+}
+
 static void expect_start(const char *name, const char *start)
 {
     lw_name_groups groups = {0};
@@ -237,6 +254,7 @@ int main(void)
         cmocka_unit_test(test_plain_names),
         cmocka_unit_test(test_garbage),
         cmocka_unit_test(test_deep_and_long),
+        cmocka_unit_test(test_many_scopes),
         cmocka_unit_test(test_where_the_name_begins),
     };
 
