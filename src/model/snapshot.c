@@ -73,6 +73,7 @@ static void copy_stacks(struct lw_snapshot *snapshot, const struct lw_ledger *le
         *to = (struct lw_snapshot_stack){
             .stack = stack,
             .stats = from->stats,
+            .folded_blocks = from->folded_expired.blocks + from->folded_young.blocks,
         };
         set_ages(to, ledger, from);
         if (snapshot->blocks)

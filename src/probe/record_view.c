@@ -12,7 +12,8 @@
 /* One stack, by lw_stack.id. */
 struct tally {
     struct record_sums live, expired, marked;
-    size_t found; /* expired blocks */
+    double folded; /* of the live ones */
+    size_t found;  /* expired blocks */
     struct lw_agent_counts counts;
 };
 
@@ -219,8 +220,11 @@ static void add_folded(struct collection *collection)
     for (size_t id = 1; id < fold->stacks.count; id++) {
         const struct record_folded *folded = &fold->stacks.items[id];
         struct tally *tally = &collection->tallies[id];
-        for (unsigned i = 0; i <= RECORD_FOLD_SPANS; i++)
+        tally->folded = folded->expired.blocks;
+        for (unsigned i = 0; i <= RECORD_FOLD_SPANS; i++) {
+            tally->folded += folded->young[i].blocks;
             record_sums_add(&tally->live, &folded->young[i]);
+        }
         record_sums_add(&tally->live, &folded->expired);
         record_sums_add(&tally->expired, &folded->expired);
     }
@@ -325,6 +329,7 @@ static struct lw_snapshot_stack make_stack(const struct collection *collection, 
         .stats = make_stats(collection, tally),
         .live_bytes_error = whole(sqrt(tally->live.variance)),
         .expired_bytes_error = whole(sqrt(tally->expired.variance)),
+        .folded_blocks = whole(tally->folded),
         .marked_bytes = whole(tally->marked.bytes),
         .marked_blocks = whole(tally->marked.blocks),
         .marked_bytes_error = whole(sqrt(tally->marked.variance)),

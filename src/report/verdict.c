@@ -184,14 +184,16 @@ static double height_of(const struct lw_growth *growth)
 
 /* By its growth, with steps enough to tell. */
 static void judge_growth(struct lw_verdict *verdict, const struct lw_growth *growth,
-                         const struct lw_stack_stats *stats)
+                         const struct lw_snapshot_stack *facts)
 {
+    const struct lw_stack_stats *stats = &facts->stats;
     const double bytes = (double)growth->points[growth->count - 1].bytes;
     const bool only_grows = stats->late_frees == 0;
     const struct part whole = part_from(growth, 0, only_grows);
     const struct part later = part_from(growth, middle_of(growth), only_grows);
     const uint64_t ever_expired = stats->expired_blocks + stats->late_frees;
-    const bool kept = stats->late_frees * 100 <= ever_expired;
+    /* what was folded may have been freed since */
+    const bool kept = (stats->late_frees + facts->folded_blocks) * 100 <= ever_expired;
     if (is_growth(&later, bytes)) {
         const bool recent =
             !is_steady(&whole) && later.steps >= LEAST_STEPS && later.grew == later.steps;
@@ -226,7 +228,7 @@ struct lw_verdict lw_verdict_judge(const struct lw_growth *growth,
     else if (verdict.steps >= LEAST_STEPS && is_turned_over(growth, facts, expire_ns))
         suggest(&verdict, facts);
     else if (verdict.steps >= LEAST_STEPS)
-        judge_growth(&verdict, growth, stats);
+        judge_growth(&verdict, growth, facts);
     return verdict;
 }
 
@@ -253,13 +255,19 @@ static const char *steps_text(const struct lw_verdict *verdict, char buffer[64])
     return buffer;
 }
 
-static void explain_growth(const struct lw_verdict *verdict, const struct lw_stack_stats *stats,
+static void explain_growth(const struct lw_verdict *verdict, const struct lw_snapshot_stack *facts,
                            uint64_t expire_ns, char buffer[LW_REASON_MAX])
 {
+    const struct lw_stack_stats *stats = &facts->stats;
     char steps[64], blocks[LW_UNITS_MAX], expire[LW_UNITS_MAX], late[LW_UNITS_MAX];
     steps_text(verdict, steps);
     lw_format_setting(expire_ns, expire);
-    if (stats->frees == 0)
+    if (facts->folded_blocks > 0)
+        snprintf(buffer, LW_REASON_MAX,
+                 "grew in %u of %s; whether %s folded block%s freed is not known", verdict->grew,
+                 steps, lw_format_count(facts->folded_blocks, blocks),
+                 facts->folded_blocks == 1 ? " was" : "s were");
+    else if (stats->frees == 0)
         snprintf(buffer, LW_REASON_MAX, "grew in %u of %s; none of %s blocks was freed",
                  verdict->grew, steps, lw_format_count(stats->allocs, blocks));
     else if (stats->late_frees == 0)
@@ -308,7 +316,7 @@ const char *lw_verdict_reason(const struct lw_verdict *verdict,
     switch (verdict->kind) {
     case LW_VERDICT_LEAK:
     case LW_VERDICT_GROWING:
-        explain_growth(verdict, &facts->stats, expire_ns, buffer);
+        explain_growth(verdict, facts, expire_ns, buffer);
         break;
     case LW_VERDICT_CACHE:
         snprintf(buffer, LW_REASON_MAX, "filled, then flat: %s in %s",

@@ -337,6 +337,7 @@ static void test_folding(void **state)
     assert_false(lw_ledger_find(ledger, 0x1000, NULL));
     struct lw_snapshot_stack stack = look(fixture, 1, 109);
     assert_int_equal(stack.stats.live_bytes, 3);
+    assert_int_equal(stack.folded_blocks, 1);
     assert_int_equal(stack.stats.expired_blocks, 0);
     assert_int_equal(stack.live_oldest_ns, 99);
     assert_int_equal(stack.live_youngest_ns, 89);

@@ -44,6 +44,8 @@ static void test_the_oldest_go(void **state)
     assert_int_equal(snapshot->totals.expired_stacks, 2);
     assert_int_equal(snapshot->totals.oldest_born_ns, START + (NOW_TICK - 60) * TICK);
     assert_int_equal(snapshot->stacks[0].stats.live_blocks, MANY / 3 * 2);
+    assert_int_equal(snapshot->stacks[0].folded_blocks, MANY / 3 * 2);
+    assert_int_equal(snapshot->stacks[1].folded_blocks, 0);
     assert_int_equal(snapshot->stacks[0].block_count, 0);
     assert_int_equal(snapshot->stacks[0].expired_youngest_ns, 50 * TICK);
     assert_int_equal(snapshot->stacks[0].expired_oldest_ns, 60 * TICK);

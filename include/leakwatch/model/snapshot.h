@@ -21,6 +21,8 @@ struct lw_snapshot_stack {
     uint64_t live_youngest_ns, live_oldest_ns;
     /* standard errors, bytes, of stats.live_bytes and stats.expired_bytes; 0 unless sampled */
     uint64_t live_bytes_error, expired_bytes_error;
+    /* live ones that were folded: it is not known whether they have been freed since */
+    uint64_t folded_blocks;
     /* those of the live blocks that were marked (see the request); the error is as those above */
     uint64_t marked_bytes, marked_blocks, marked_bytes_error;
     /* this stack's expired blocks, oldest first: blocks[first_block .. + block_count], when asked
