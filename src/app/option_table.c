@@ -4,21 +4,24 @@
 
 #include "config.h"
 
-const char lw_option_arguments[] = "PID\n-- COMMAND [ARGUMENT...]\ndiff FILE [FILE]";
+const char lw_option_arguments[] = "PID\n-- COMMAND [ARGUMENT...]";
 
 const char lw_option_doc[] =
     "Watch a running process and report the blocks of memory that outlive a threshold, with the "
     "call stack that allocated each. The process is neither rebuilt nor restarted; at the end "
     "leakwatch detaches and it runs on as before.\v"
     "TIME is a number of seconds or has a unit: 500ms, 30s, 5m, 2h. SIZE is a number of bytes or "
-    "has a unit: 4k, 1M. Ctrl-C ends the watch with a summary; SIGUSR1 asks for a report now.\n"
+    "has a unit: 4k, 1M. Ctrl-C ends the watch with a summary; SIGUSR1 asks for a report now, "
+    "SIGUSR2 begins a new --mark.\n"
     "\n"
     "Examples:\n"
     "  leakwatch -p 4711                        report every 10s until Ctrl-C\n"
-    "  leakwatch -p 4711 -e 5m -i 1m -n 3       what outlives 5 minutes, 3 reports\n"
+    "  leakwatch -p 4711 -e 5m -i 1m -n 12      what outlives 5 minutes, 12 reports\n"
+    "  leakwatch -- ./server -p 8080            a command, from its first allocation\n"
     "  leakwatch --format=json -o lw.%p.json -d 1h 4711\n"
     "                                           an hour, as JSON, to a file\n"
-    "  leakwatch diff lw.4711.json              what has grown in it (leakwatch diff --help)";
+    "  leakwatch diff lw.4711.json              what has grown in it\n"
+    "  leakwatch diff --help                    more of that";
 
 const struct argp_option lw_option_table[] = {
     {0, 0, 0, 0, "What to watch:", 1},
@@ -30,8 +33,7 @@ const struct argp_option lw_option_table[] = {
     {0, 0, 0, 0, "How to watch:", 2},
     {"engine", KEY_ENGINE, "ENGINE", 0,
      "record: from inside the process, without stopping it; trap: by breakpoints; auto: record "
-     "where "
-     "that is possible, else trap (default auto)",
+     "where that is possible, else trap (default auto)",
      2},
     {"sample", KEY_SAMPLE, "SIZE|auto", 0,
      "Watch one allocation in SIZE bytes on average (1k to 1024G) and estimate the rest; auto: as "
@@ -42,8 +44,7 @@ const struct argp_option lw_option_table[] = {
 
     {"max-memory", KEY_MAX_MEMORY, "SIZE", 0,
      "Blocks and stacks may take SIZE of memory (at least 1M); what does not fit is counted, but "
-     "not "
-     "known one by one (default 512M)",
+     "not known one by one (default 512M)",
      2},
 
     {0, 0, 0, 0, "When to report, and when to stop:", 3},
@@ -78,8 +79,7 @@ const struct argp_option lw_option_table[] = {
      4},
     {"output", 'o', "FILE", 0,
      "Append to FILE instead of standard output (other than text and json: replace FILE with each "
-     "report); %p in it "
-     "is the PID; opened again on SIGHUP",
+     "report); %p in it is the PID; opened again on SIGHUP",
      4},
     {"suppressions", KEY_SUPPRESSIONS, "FILE", 0,
      "Do not list stacks that match a suppression in FILE: valgrind's Memcheck:Leak, or lines of "
@@ -101,7 +101,9 @@ const struct argp_option lw_option_table[] = {
 
     {0, 0, 0, 0, "How to exit:", 5},
     {"error-exitcode", KEY_ERROR_EXITCODE, "N", 0,
-     "Exit with N when blocks have expired at the end (default 0: they do not matter)", 5},
+     "Exit with N when blocks have expired at the end, other than suppressed ones (default 0: they "
+     "do not matter)",
+     5},
 
     {0, 0, 0, 0, "Options from elsewhere:", 6},
     {"config", LW_KEY_CONFIG, "FILE", 0,

@@ -165,8 +165,8 @@ def test_a_program_with_a_subcommand(home, tmp_path):
 case "$*" in
 "diff --by=?") echo "leakwatch: --by '?' is not one of address, function" >&2; exit 2 ;;
 "diff --help") printf '%s\\n' 'Usage: leakwatch [OPTION...] FILE' '  -b, --by=KEY    What counts' ;;
---help) printf '%s\\n' 'Usage: leakwatch [OPTION...] PID' '  or:  leakwatch [OPTION...] diff FILE' \\
-        "  -q, --quiet    It's [quiet]" '      --made=FILE    Where to' ;;
+--help) printf '%s\\n' 'Usage: leakwatch [OPTION...] PID' \\
+        "  -q, --quiet    It's [quiet]" '      --made=FILE    Where to' '  leakwatch diff --help  more' ;;
 esac
 """)
     program.chmod(0o755)

@@ -401,6 +401,8 @@ def test_a_reader_that_stalls_holds_up_neither_the_target_nor_the_end(target):
 def test_help_and_version():
     helped = run_leakwatch("--help")
     assert helped.returncode == 0 and helped.stderr == ""
+    assert max(map(len, helped.stdout.splitlines())) <= 80
+    assert "[OPTION...] diff" not in helped.stdout  # with an option before it, it is a command
     version = run_leakwatch("--version")
     assert version.returncode == 0 and re.fullmatch(r"leakwatch \d+\.\d+\.\d+\n", version.stdout)
     with open(os.path.join(os.path.dirname(__file__), "../../src/leakwatch.1"),
