@@ -117,7 +117,7 @@ static int compare_marked(const void *left, const void *right)
 }
 
 static void add_stack(struct lw_report_cohort *told, const struct lw_snapshot_stack *facts,
-                      double *variance)
+                      bool suppressed, double *variance)
 {
     const struct lw_cohort_sum allocated = allocated_by(told->cohort, facts);
     told->allocated.bytes += allocated.bytes;
@@ -125,12 +125,14 @@ static void add_stack(struct lw_report_cohort *told, const struct lw_snapshot_st
     told->live.bytes += facts->marked_bytes;
     told->live.blocks += facts->marked_blocks;
     *variance += (double)facts->marked_bytes_error * (double)facts->marked_bytes_error;
-    if (facts->marked_blocks > 0)
+    told->suppressed += facts->marked_blocks > 0 && suppressed;
+    if (facts->marked_blocks > 0 && !suppressed)
         told->stacks[told->stack_total++] = (struct lw_report_stack){
             .id = facts->stack->id, .facts = *facts, .allocated_marked = allocated};
 }
 
-int lw_cohort_tell(struct lw_report *report, const struct lw_snapshot *snapshot, size_t top)
+int lw_cohort_tell(struct lw_report *report, const struct lw_snapshot *snapshot,
+                   struct lw_suppressor *suppressor, size_t top)
 {
     struct lw_cohort *cohort = report->context.cohort;
     struct lw_report_cohort *told = &report->cohort;
@@ -141,8 +143,12 @@ int lw_cohort_tell(struct lw_report *report, const struct lw_snapshot *snapshot,
     if (!told->stacks)
         return -ENOMEM;
     told->cohort = cohort;
-    for (size_t i = 0; i < snapshot->stack_count; i++)
-        add_stack(told, &snapshot->stacks[i], &variance);
+    for (size_t i = 0; i < snapshot->stack_count; i++) {
+        const int suppressed = lw_suppressor_knows(suppressor, &snapshot->stacks[i], report);
+        if (suppressed < 0)
+            return suppressed;
+        add_stack(told, &snapshot->stacks[i], suppressed, &variance);
+    }
     told->live_bytes_error = (uint64_t)llround(sqrt(variance));
     qsort(told->stacks, told->stack_total, sizeof(*told->stacks), compare_marked);
     told->stack_count = top != 0 && top < told->stack_total ? top : told->stack_total;

@@ -4,9 +4,12 @@
 #define LEAKWATCH_SRC_REPORT_COHORT_H
 
 #include "leakwatch/report/report.h"
+#include "suppressor.h"
 
-/* Fills report->cohort from the context's. Stacks have no frames yet. 0 or -ENOMEM. */
-int lw_cohort_tell(struct lw_report *report, const struct lw_snapshot *snapshot, size_t top);
+/* Fills report->cohort from the context's, when the report says which suppressions there are.
+ * Stacks have no frames yet. 0 or -ENOMEM. */
+int lw_cohort_tell(struct lw_report *report, const struct lw_snapshot *snapshot,
+                   struct lw_suppressor *suppressor, size_t top);
 void lw_report_cohort_deinit(struct lw_report_cohort *cohort);
 
 #endif

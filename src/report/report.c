@@ -353,7 +353,7 @@ struct lw_report *lw_report_build(struct lw_report_builder *builder,
         choose_stacks(builder, snapshot, report) != 0)
         goto fail;
     sort_and_cut(builder, report);
-    if (lw_cohort_tell(report, snapshot, builder->options.top) != 0 ||
+    if (lw_cohort_tell(report, snapshot, &builder->suppressor, builder->options.top) != 0 ||
         lw_report_name_stacks(report, builder->symbolizer, builder->modules, builder->progress) !=
             0 ||
         add_point(builder, report) != 0)

@@ -145,6 +145,17 @@ static void count(struct lw_report_hidden *hidden, const struct lw_stack_stats *
     hidden->live_blocks += stats->live_blocks;
 }
 
+int lw_suppressor_knows(struct lw_suppressor *suppressor, const struct lw_snapshot_stack *facts,
+                        const struct lw_report *report)
+{
+    uint32_t verdict;
+
+    if (report->suppression_count == 0)
+        return 0;
+    const int result = find_verdict(suppressor, facts->stack, &verdict);
+    return result != 0 ? result : verdict >= SUPPRESSED;
+}
+
 int lw_suppressor_hides(struct lw_suppressor *suppressor, const struct lw_snapshot_stack *facts,
                         bool listed, struct lw_report *report)
 {

@@ -24,6 +24,9 @@ void lw_suppressor_deinit(struct lw_suppressor *suppressor);
 
 /* Before the first stack of a report: what it says of suppressions. 0 or -ENOMEM. */
 int lw_suppressor_begin(const struct lw_suppressor *suppressor, struct lw_report *report);
+/* Whether the stack is suppressed: 1, 0 or -ENOMEM. */
+int lw_suppressor_knows(struct lw_suppressor *suppressor, const struct lw_snapshot_stack *facts,
+                        const struct lw_report *report);
 /* 1: the stack is suppressed, and counted in the report; as one that would have been listed if
  * `listed`. 0: it is not. -ENOMEM. */
 int lw_suppressor_hides(struct lw_suppressor *suppressor, const struct lw_snapshot_stack *facts,

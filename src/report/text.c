@@ -100,8 +100,9 @@ static void print_header(const struct lw_pen *pen, const struct lw_report *repor
         align_size(pen, report->context.rss_bytes);
         fprintf(pen->stream, "%s", lw_format_size(report->context.rss_bytes, text));
         if (report->has_rss_trend)
-            fprintf(pen->stream, ", %s a minute",
-                    lw_format_size_delta(report->rss_per_minute, text));
+            fprintf(pen->stream, "%s%s a minute%s", report->context.summary ? "; " : ", ",
+                    lw_format_size_delta(report->rss_per_minute, text),
+                    report->context.summary ? " up to the last report" : "");
         putc('\n', pen->stream);
     }
     lw_text_cohort_totals(pen, report);
@@ -177,7 +178,10 @@ static void print_stack_history(const struct lw_pen *pen, const struct lw_report
     else
         fputs("no block", pen->stream);
     fprintf(pen->stream, " outlived %s", lw_format_setting(report->expire_ns, text));
-    lw_text_verdict(pen, report, stack);
+    if (stats->expired_blocks + stats->late_frees > 0)
+        lw_text_verdict(pen, report, stack);
+    else
+        putc('\n', pen->stream);
     fputs("    ", pen->stream);
     lw_pen_count(pen, stats->allocs, "allocation");
     fprintf(pen->stream, " (%s), ", lw_format_size(stats->alloc_bytes, text));

@@ -95,13 +95,16 @@ static size_t place_of(const struct lw_report *report, uint32_t id)
     return 0;
 }
 
+/* A line, or one with frames, which blank lines set off. */
 static void print_stack(const struct lw_pen *pen, const struct lw_report *report, size_t index)
 {
     const struct lw_report_stack *stack = &report->cohort.stacks[index];
     const size_t place = place_of(report, stack->id);
+    const bool follows_frames =
+        index > 0 && place_of(report, report->cohort.stacks[index - 1].id) == 0;
     char text[LW_UNITS_MAX];
 
-    fputs("\n    ", pen->stream);
+    fputs(place == 0 || follows_frames ? "\n    " : "    ", pen->stream);
     print_live(pen, report, stack->facts.marked_bytes, stack->facts.marked_bytes_error);
     fprintf(pen->stream, " in %s of ", lw_format_count(stack->facts.marked_blocks, text));
     lw_pen_count(pen, stack->allocated_marked.blocks, "block");
@@ -122,7 +125,7 @@ void lw_text_cohort_stacks(const struct lw_pen *pen, const struct lw_report *rep
 {
     const struct lw_report_cohort *told = &report->cohort;
 
-    if (!told->cohort || told->stack_total == 0)
+    if (!told->cohort || told->stack_total + told->suppressed == 0)
         return;
     fprintf(pen->stream, "\n%sMarked and still live:%s\n", pen->bold, pen->plain);
     for (size_t i = 0; i < told->stack_count; i++)
@@ -131,5 +134,10 @@ void lw_text_cohort_stacks(const struct lw_pen *pen, const struct lw_report *rep
         fputs("\n    ", pen->stream);
         lw_pen_count(pen, told->stack_total - told->stack_count, "more stack");
         fputs("; --top=0 lists all.\n", pen->stream);
+    }
+    if (told->suppressed > 0) {
+        fputs(told->stack_count > 0 ? "\n    " : "    ", pen->stream);
+        lw_pen_count(pen, told->suppressed, told->stack_total > 0 ? "more stack" : "stack");
+        fprintf(pen->stream, " %s suppressed.\n", told->suppressed == 1 ? "is" : "are");
     }
 }

@@ -58,7 +58,7 @@ int lw_text_detach(FILE *stream, const struct lw_writer_options *options,
     } else {
         fprintf(pen->stream, "  %sITS CODE DIFFERS FROM THE FILE%s", pen->bold, pen->plain);
     }
-    fputs(", the process is ", pen->stream);
+    fputs(",\n  the process is ", pen->stream);
     lw_pen_name(pen, detach->target_state);
     if (detach->pause_ns > 0)
         fprintf(pen->stream, "; it was held up for %s.\n", lw_format_time(detach->pause_ns, text));

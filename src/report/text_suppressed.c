@@ -8,8 +8,12 @@ static void print_total(const struct lw_pen *pen, const struct lw_report_hidden 
 
     putc('\n', pen->stream);
     lw_pen_count(pen, hidden->stacks, "stack");
-    fprintf(pen->stream, " with %s in ", lw_format_size(hidden->expired_bytes, text));
-    lw_pen_count(pen, hidden->expired_blocks, "expired block");
+    if (hidden->expired_blocks > 0) {
+        fprintf(pen->stream, " with %s in ", lw_format_size(hidden->expired_bytes, text));
+        lw_pen_count(pen, hidden->expired_blocks, "expired block");
+    } else {
+        fputs(" without expired blocks", pen->stream);
+    }
     fprintf(pen->stream, " %s suppressed.\n", hidden->stacks == 1 ? "is" : "are");
 }
 

@@ -302,7 +302,7 @@ static void explain_unclear(const struct lw_verdict *verdict, const struct lw_st
         snprintf(buffer, LW_REASON_MAX, "no block has outlived %s yet",
                  lw_format_setting(expire_ns, expire));
     else if (verdict->steps < LEAST_STEPS)
-        snprintf(buffer, LW_REASON_MAX, "too early to tell: seen in %u of %d reports",
+        snprintf(buffer, LW_REASON_MAX, "too early to tell: %u of the %d reports that it takes",
                  verdict->steps + 1, LEAST_STEPS + 1);
     else
         snprintf(buffer, LW_REASON_MAX, "too few samples to tell");

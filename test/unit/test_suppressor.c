@@ -154,6 +154,32 @@ static void test_suppressed_stacks_are_not_listed(void **state)
     scene_deinit(&scene);
 }
 
+/* Nor with what a window has left; its sums are the whole truth, too. */
+static void test_suppressed_stacks_of_a_cohort(void **state)
+{
+    struct scene scene;
+    struct lw_cohort cohort = {0};
+    struct lw_report_context context = {.pid = 1, .exe = "", .cohort = &cohort};
+
+    (void)state;
+    scene_init(&scene, "leak:T::keep", false);
+    lw_cohort_init(&cohort, 1);
+    for (size_t i = 0; i < 2; i++) {
+        scene.picture.stacks[i].marked_blocks = 1;
+        scene.picture.stacks[i].marked_bytes = 100;
+    }
+    struct lw_report *report = lw_report_build(scene.builder, &scene.picture.snapshot, &context);
+    assert_non_null(report);
+    assert_int_equal(report->cohort.live.bytes, 200);
+    assert_int_equal(report->cohort.stack_total, 1);
+    assert_int_equal(report->cohort.stacks[0].id, 2);
+    assert_int_equal(report->cohort.suppressed, 1);
+    assert_int_equal(report->suppressed.stacks, 1); /* counted once */
+    lw_report_destroy(report);
+    lw_cohort_deinit(&cohort);
+    scene_deinit(&scene);
+}
+
 /* Nor those that have nothing to say, which are part of a whole. */
 static void test_suppressed_stacks_are_no_part_of_the_whole(void **state)
 {
@@ -380,6 +406,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_suppressed_stacks_are_not_listed),
+        cmocka_unit_test(test_suppressed_stacks_of_a_cohort),
         cmocka_unit_test(test_suppressed_stacks_are_no_part_of_the_whole),
         cmocka_unit_test(test_what_is_suppressed_is_no_leak),
         cmocka_unit_test(test_the_cut_ones_are_leaks),

@@ -104,6 +104,7 @@ static void test_summary(void **state)
     sample.report.has_previous = false;
     char *text = WRITTEN(report, &plain, &sample.report);
     expect(text, "Summary of PID 4711 at ");
+    expect(text, "  RSS      4.00 MiB; +1.00 MiB a minute up to the last report\n");
     expect(text, "#1  2.93 KiB (3,000 bytes) in 2 blocks outlived 10s, +1.50 KiB a minute\n"
                  "    growing: grew in 5 of 7 reports; of 3 blocks that outlived 10s, 1 was freed\n"
                  "    10 allocations (8.79 KiB), 7 frees, 1 late free; stack 17\n"
@@ -116,8 +117,8 @@ static void test_summary(void **state)
     sample.stack.verdict = (struct lw_verdict){0};
     text = WRITTEN(report, &plain, &sample.report);
     expect(text, "#1  no block outlived 10s\n"
-                 "    unclear: no block has outlived 10s yet\n");
-    expect_not(text, "freed blocks lived"); /* none was: no mean of nothing */
+                 "    1 allocation (0 B), 0 frees"); /* of nothing, there is no verdict */
+    expect_not(text, "freed blocks lived");          /* none was: no mean of nothing */
     free(text);
 }
 
@@ -135,10 +136,16 @@ static void test_marked(void **state)
            "watch\n"
            "           2.93 KiB (3,000 bytes) in 3 blocks still live, 75%\n"
            "           it was 100%, 87.5% at the reports before\n");
-    expect(text, "\nMarked and still live:\n\n"
+    expect(text, "\nMarked and still live:\n"
                  "    2.93 KiB (3,000 bytes) in 3 of 4 blocks; stack 17, #1 above\n"
                  "\n    1 more stack; --top=0 lists all.\n");
+    expect_not(text, "suppressed");
     free(text);
+    sample.report.cohort.suppressed = 2;
+    text = WRITTEN(report, &plain, &sample.report);
+    expect(text, "; --top=0 lists all.\n\n    2 more stacks are suppressed.\n");
+    free(text);
+    sample.report.cohort.suppressed = 0;
     with.stack.id = 18; /* not among those that are listed */
     with.cohort.number = 2;
     with.cohort.began_ns = 8 * LW_NS_PER_SECOND;
@@ -511,10 +518,10 @@ static void test_detach(void **state)
 
     (void)state;
     char *text = WRITTEN(detach, &plain, &detach);
-    assert_string_equal(
-        text, "Detached from PID 5: 2 threads released, 30 probes removed,\n"
-              "  its code equals the file (30 bytes compared), the process is sleeping; it was "
-              "held up for 412us.\n");
+    assert_string_equal(text, "Detached from PID 5: 2 threads released, 30 probes removed,\n"
+                              "  its code equals the file (30 bytes compared),\n"
+                              "  the process is sleeping; it was "
+                              "held up for 412us.\n");
     free(text);
     detach.pause_ns = 999999999;
     text = WRITTEN(detach, &plain, &detach);

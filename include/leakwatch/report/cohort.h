@@ -49,6 +49,7 @@ struct lw_report_cohort {
     /* those that hold what is live, the most bytes first: its own, cut to the top */
     struct lw_report_stack *stacks;
     size_t stack_count, stack_total;
+    size_t suppressed; /* further ones, which are not to be listed */
 };
 
 #endif
