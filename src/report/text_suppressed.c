@@ -35,10 +35,10 @@ static void print_used(const struct lw_pen *pen, const struct lw_report *report)
         if (hidden->stacks == 0)
             continue;
         if (!any)
-            fprintf(pen->stream, "\n%12s %15s %11s  used suppressions\n", "blocks", "bytes",
+            fprintf(pen->stream, "\n%10s %13s %7s  used suppressions\n", "blocks", "bytes",
                     "stacks");
         any = true;
-        fprintf(pen->stream, "%12s %15s %11s  ", lw_format_count(hidden->expired_blocks, blocks),
+        fprintf(pen->stream, "%10s %13s %7s  ", lw_format_count(hidden->expired_blocks, blocks),
                 lw_format_count(hidden->expired_bytes, bytes),
                 lw_format_count(hidden->stacks, stacks));
         print_name(pen, report->suppressions[i].suppression);

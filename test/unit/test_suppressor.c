@@ -292,8 +292,8 @@ static void test_text(void **state)
     lw_report_destroy(report);
     report = build(&scene, true);
     text = write_with(&lw_text_writer, report, false);
-    expect_in(text, "\n      blocks           bytes      stacks  used suppressions\n"
-                    "           2             200           1  leak:T::keep  (my.supp:1)\n"
+    expect_in(text, "\n    blocks         bytes  stacks  used suppressions\n"
+                    "         2           200       1  leak:T::keep  (my.supp:1)\n"
                     "\nunused suppressions:\n"
                     "    leak:\\x1b[1m  (my.supp:2)\n"
                     "    leak:unused  (my.supp:3)\n");
