@@ -18,7 +18,7 @@ static void print_live(const struct lw_pen *pen, const struct lw_report *report,
         lw_pen_bytes(pen, bytes);
 }
 
-/* "in the first 10s of the watch", "within 10s, from 42.3s into the watch on" */
+/* "in the first 10s of the watch", "from 42.3s to 52.3s into the watch" */
 static void print_window(const struct lw_pen *pen, const struct lw_report *report)
 {
     const struct lw_cohort *cohort = report->cohort.cohort;
@@ -29,8 +29,9 @@ static void print_window(const struct lw_pen *pen, const struct lw_report *repor
     if (cohort->number == 1)
         fprintf(pen->stream, "in the first %s of the watch", lw_format_time(length_ns, text));
     else {
-        fprintf(pen->stream, "in the %s from ", lw_format_time(length_ns, text));
-        fprintf(pen->stream, "%s into the watch on", lw_format_time(cohort->began_ns, text));
+        fprintf(pen->stream, "from %s ", lw_format_time(cohort->began_ns, text));
+        fprintf(pen->stream, "to %s into the watch",
+                lw_format_time(cohort->began_ns + length_ns, text));
     }
     if (!cohort->open)
         return;

@@ -152,8 +152,7 @@ static void test_marked(void **state)
     sample.report.sample_bytes = 1024;
     sample.report.context.summary = true;
     text = WRITTEN(report, &plain, &sample.report);
-    expect(text,
-           "  marked   3.91 KiB in 5 blocks allocated in the 2.0s from 8.0s into the watch on\n");
+    expect(text, "  marked   3.91 KiB in 5 blocks allocated from 8.0s to 10.0s into the watch\n");
     expect(text, "  2.93 KiB ± 99 B in 3 blocks still live, 75%\n"
                  "           it was 100%, 87.5%, 75% at the reports before\n");
     expect(text, "    2.93 KiB ± 0 B in 3 of 4 blocks; stack 18\n    malloc+0x1a  (libc.so.6)\n");
