@@ -50,6 +50,7 @@ static lw_error *write_to(struct lw_output *output, const struct lw_diff_command
                  (command->color == LW_COLOR_AUTO && lw_output_is_terminal(output) &&
                   !getenv("NO_COLOR")),
         .verbose = command->verbose,
+        .columns = lw_output_columns(output),
         .weight = command->diff.weight,
     };
     int result = command->writer->write(output->stream, &writing, diff);

@@ -64,7 +64,7 @@ static const struct argp_option option_table[] = {
     {"color", KEY_COLOR, "WHEN", OPTION_ARG_OPTIONAL,
      "Colour: auto (on a terminal), always or never (default auto; no WHEN: always)", 2},
     {"quiet", 'q', 0, 0, "On standard error, errors only: no warnings", 2},
-    {"verbose", 'v', 0, 0, "Print full paths, and offsets", 2},
+    {"verbose", 'v', 0, 0, "Print addresses, full paths and names, and offsets", 2},
 
     {0, 0, 0, 0, "How to exit:", 3},
     {"error-exitcode", KEY_ERROR_EXITCODE, "N", 0,

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A comparison as text, for a person. */
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 #include <time.h>
 
+#include "frame_role.h"
 #include "leakwatch/base/clock.h"
 #include "leakwatch/report/diff.h"
-#include "stream.h"
-#include "text_pen.h"
+#include "text_frames.h"
+#include "text_page.h"
 
 #define NAME_COLUMN "  %-9s"
 
@@ -135,29 +137,21 @@ static void print_header(const struct lw_pen *pen, const struct lw_diff *diff)
     print_counts(pen, diff);
 }
 
-static void print_frame(const struct lw_pen *pen, const struct lw_report_frame *frame)
+/* As in a report, but with all outer frames: few stacks are looked at here. */
+static void print_frames(const struct lw_pen *pen, const struct lw_report_stack *stack)
 {
-    fputs("    ", pen->stream);
-    if (frame->function)
-        lw_pen_name(pen, frame->function);
-    else
-        fprintf(pen->stream, "0x%012" PRIx64, frame->address);
-    if (frame->inlined)
-        fputs(" [inlined]", pen->stream);
-    if (frame->file) {
-        fputs("  ", pen->stream);
-        lw_pen_name(pen, frame->file);
-        if (frame->line > 0)
-            fprintf(pen->stream, ":%d", frame->line);
-    }
-    fprintf(pen->stream, "  %s(", pen->dim);
-    if (frame->module)
-        lw_pen_name(pen, pen->verbose && frame->module_path ? frame->module_path : frame->module);
-    else
-        fputs("no module", pen->stream);
-    if (frame->module && (pen->verbose || !frame->function))
-        fprintf(pen->stream, "+0x%" PRIx64, frame->offset);
-    fprintf(pen->stream, ")%s\n", pen->plain);
+    const size_t own = lw_report_own_frame(stack);
+    const bool has_own = own < stack->frame_count;
+
+    for (size_t i = 0; i < stack->frame_count; i++)
+        lw_text_frame(pen, &stack->frames[i],
+                      &(struct lw_frame_look){.is_leading = has_own && i < own,
+                                              .is_marked = i == own,
+                                              .no_offset = true});
+    if (stack->frame_count == 0)
+        fputs("    no frame could be read\n", pen->stream);
+    else if (stack->facts.stack->truncated)
+        fputs("    (cut short: the outer frames are not known)\n", pen->stream);
 }
 
 /* What the stack had in one of the reports. */
@@ -199,31 +193,29 @@ static void print_stack(const struct lw_pen *pen, const struct lw_diff *diff, si
     fputs(" to ", pen->stream);
     print_part(pen, &stack->to, &diff->after, stack->to_unknown);
     print_numbers(pen, stack);
-    for (size_t i = 0; i < shown->frame_count; i++)
-        print_frame(pen, &shown->frames[i]);
-    if (shown->frame_count == 0)
-        fputs("    no frame could be read\n", pen->stream);
-    else if (shown->facts.stack->truncated)
-        fputs("    (cut short: the outer frames are not known)\n", pen->stream);
+    print_frames(pen, shown);
 }
 
 static int write_text(FILE *stream, const struct lw_writer_options *options,
                       const struct lw_diff *diff)
 {
-    struct lw_pen pen = lw_pen_init(stream, options);
+    struct lw_text_page page;
+    const struct lw_pen *pen = &page.pen;
     size_t listed = lw_diff_listed(diff);
     size_t cut = diff->stack_count - diff->changes[LW_CHANGE_NONE] - listed;
 
-    print_header(&pen, diff);
+    if (lw_text_page_begin(&page, stream, options) != 0)
+        return -ENOMEM;
+    print_header(pen, diff);
     for (size_t i = 0; i < listed; i++)
-        print_stack(&pen, diff, i);
+        print_stack(pen, diff, i);
     if (cut > 0) {
-        putc('\n', stream);
-        lw_pen_count(&pen, cut, "more stack");
-        fprintf(stream, " %s changed, or may have; --top=0 lists all.\n",
+        putc('\n', pen->stream);
+        lw_pen_count(pen, cut, "more stack");
+        fprintf(pen->stream, " %s changed, or may have; --top=0 lists all.\n",
                 cut == 1 ? "has" : "have");
     }
-    return lw_stream_flush(stream);
+    return lw_text_page_end(&page);
 }
 
 const struct lw_diff_writer lw_diff_text_writer = {

@@ -26,7 +26,8 @@ struct line {
     char *module;
     const char *path;            /* the end of `file` that is shown */
     char offset[32], number[16]; /* behind the function and the file */
-    bool is_leading, is_marked, no_module;
+    struct lw_frame_look look;
+    bool no_module;
 };
 
 static void line_deinit(struct line *line)
@@ -99,7 +100,7 @@ static void describe(struct line *line, const struct lw_pen *pen,
         snprintf(line->number, sizeof(line->number), ":%d", frame->line);
     if (frame->function && frame->inlined)
         strcpy(line->offset, " [inlined]");
-    else if (frame->function)
+    else if (frame->function && !line->look.no_offset)
         snprintf(line->offset, sizeof(line->offset), "+0x%" PRIx64, frame->function_offset);
     if (line->function && !pen->verbose)
         fit_line(line, pen->columns);
@@ -109,17 +110,17 @@ static void describe(struct line *line, const struct lw_pen *pen,
 static void print_function(const struct lw_pen *pen, const struct line *line,
                            const struct lw_report_frame *frame, const char *dim)
 {
-    const char *look = line->is_marked ? pen->mark : "";
+    const char *look = line->look.is_marked ? pen->mark : "";
 
     if (!frame->function)
-        fprintf(pen->stream, "%s0x%012" PRIx64 "%s", line->is_marked ? look : dim, frame->address,
-                line->is_leading ? "" : pen->plain);
+        fprintf(pen->stream, "%s0x%012" PRIx64 "%s", line->look.is_marked ? look : dim,
+                frame->address, line->look.is_leading ? "" : pen->plain);
     else if (pen->verbose)
         fprintf(pen->stream, "%s0x%012" PRIx64 "%s  ", dim, frame->address,
-                line->is_leading ? "" : pen->plain);
+                line->look.is_leading ? "" : pen->plain);
     if (frame->function)
-        fprintf(pen->stream, "%s%s%s%s", look, line->function, line->is_marked ? pen->plain : "",
-                line->offset);
+        fprintf(pen->stream, "%s%s%s%s", look, line->function,
+                line->look.is_marked ? pen->plain : "", line->offset);
 }
 
 static void print_module(const struct lw_pen *pen, const struct line *line,
@@ -136,27 +137,26 @@ static void print_line(const struct lw_pen *pen, const struct line *line,
                        const struct lw_report_frame *frame)
 {
     /* within a line that is dim, nothing is dimmer */
-    const char *dim = line->is_leading ? "" : pen->dim;
+    const char *dim = line->look.is_leading ? "" : pen->dim;
 
-    if (line->is_marked)
+    if (line->look.is_marked)
         fprintf(pen->stream, "%s  > %s", pen->mark, pen->plain);
     else
-        fprintf(pen->stream, "%s    ", line->is_leading ? pen->dim : "");
+        fprintf(pen->stream, "%s    ", line->look.is_leading ? pen->dim : "");
     print_function(pen, line, frame, dim);
     if (line->path)
         fprintf(pen->stream, "  %s%s", line->path, line->number);
     if (!line->no_module)
         print_module(pen, line, frame, dim);
-    else if (line->is_leading)
+    else if (line->look.is_leading)
         fputs(pen->plain, pen->stream);
     putc('\n', pen->stream);
 }
 
-static void print_frame(const struct lw_pen *pen, const struct lw_report_frame *frame,
-                        bool is_leading, bool is_marked)
+void lw_text_frame(const struct lw_pen *pen, const struct lw_report_frame *frame,
+                   const struct lw_frame_look *look)
 {
-    LW_CLEANUP(line_deinit)
-    struct line line = {.is_leading = is_leading, .is_marked = is_marked};
+    LW_CLEANUP(line_deinit) struct line line = {.look = *look};
 
     describe(&line, pen, frame);
     print_line(pen, &line, frame);
@@ -173,7 +173,9 @@ void lw_text_frames(const struct lw_pen *pen, struct lw_outer_frames *outer,
     if (!pen->verbose)
         shared = lw_outer_frames_shared(outer, report, index, has_own ? own : 0, &as);
     for (size_t i = 0; i + shared < stack->frame_count; i++)
-        print_frame(pen, &stack->frames[i], has_own && i < own, i == own);
+        lw_text_frame(
+            pen, &stack->frames[i],
+            &(struct lw_frame_look){.is_leading = has_own && i < own, .is_marked = i == own});
     if (shared > 0)
         fprintf(pen->stream, "    %s… %zu outer frames as in #%zu%s\n", pen->dim, shared, as + 1,
                 pen->plain);

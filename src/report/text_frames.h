@@ -13,4 +13,13 @@
 void lw_text_frames(const struct lw_pen *pen, struct lw_outer_frames *outer,
                     const struct lw_report *report, size_t index);
 
+/* What a line shows of a frame beside its names. */
+struct lw_frame_look {
+    bool is_leading; /* from the marked one to the allocator */
+    bool is_marked;
+    bool no_offset; /* that in the function is not known */
+};
+void lw_text_frame(const struct lw_pen *pen, const struct lw_report_frame *frame,
+                   const struct lw_frame_look *look);
+
 #endif

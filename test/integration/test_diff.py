@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """leakwatch diff: what has grown between two reports, computed here once more."""
 
+import fcntl
 import json
 import os
+import pty
 import re
+import struct
 import subprocess
+import termios
 from xml.etree import ElementTree
 
 import jsonschema
@@ -101,6 +105,25 @@ def test_growth_within_a_watch(watched):
     text = diff("--reports", f"1,{full}", "-T", "1", path).stdout
     assert re.search(r"^#1  new: \+29.3 KiB and \+30 blocks", text, re.M), text
     assert "each_function.c:" in text and "--top=0 lists all" in text
+
+
+def test_lines_fit_the_terminal(watched):
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", 24, 60, 0, 0))
+    with subprocess.Popen([harness.LEAKWATCH, "diff", "-T", "0", "--color=never", watched[1]],
+                          stdout=slave) as process:
+        os.close(slave)
+        text = b""
+        try:
+            while chunk := os.read(master, 65536):
+                text += chunk
+        except OSError:  # EIO: the writer has gone
+            pass
+        assert process.wait(harness.LIMIT) == 0
+    os.close(master)
+    lines = text.decode().split("\r\n")
+    assert lines[0].startswith("Change of") and max(map(len, lines)) <= 60, lines
+    assert max(map(len, diff("-T", "0", watched[1]).stdout.splitlines())) > 60  # if they need not
 
 
 def test_flame_graph(watched):

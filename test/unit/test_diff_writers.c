@@ -66,17 +66,17 @@ static void test_text(void **state)
         "    from 2.93 KiB (3,000 bytes) in 1,500 blocks to 4.88 KiB (5,000 bytes) in 2,500 "
         "blocks; stack 2 (before: 1)\n"
         "    malloc  (libc.so.6)\n"
-        "    grows  app.c:7  (app)\n"
+        "  > grows  app.c:7  (app)\n"
         "\n"
         "#2  unclear: up to +4 B and +2 blocks\n"
         "    from at most 10 B (it is not listed) to 4 B in 2 blocks; stack 1\n"
         "    malloc  (libc.so.6)\n"
-        "    perhaps  app.c:7  (app)\n"
+        "  > perhaps  app.c:7  (app)\n"
         "\n"
         "#3  gone: -50 B and -25 blocks, -100 B a minute\n"
         "    from 50 B in 25 blocks to 0 B in 0 blocks; stack 2\n"
         "    malloc  (libc.so.6)\n"
-        "    goes  app.c:7  (app)\n");
+        "  > goes  app.c:7  (app)\n");
     free(text);
     compared.diff->options.top = 2;
     text = written(&lw_diff_text_writer, compared.diff);
@@ -106,8 +106,8 @@ static void test_text_of_what_is_odd(void **state)
     assert_null(strstr(text, "RSS")); /* a summary has another one */
     assert_non_null(strstr(text, "grew: +7.81 KiB ± 30 B and +4,000 blocks\n"));
     assert_non_null(strstr(text, "from 1000 B ± 30 B in 500 blocks to "));
-    assert_non_null(strstr(text, "    bell\\x07  app.c:7  (app)\n"));
-    assert_non_null(strstr(text, "    0x000000550777  app.c:7  (app+0x777)\n"));
+    assert_non_null(strstr(text, "  > bell\\x07  app.c:7  (app)\n"));
+    assert_non_null(strstr(text, "  > 0x000000550777  app.c:7  (app+0x777)\n"));
     free(text);
     compared_deinit(&compared);
 }
