@@ -53,6 +53,11 @@ def load_redis(start, port):
           "-q")
 
 
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as pids:
+        return pids.read().split()
+
+
 def start_nginx(start, directory, master="off"):
     """The PID of the process that serves, and its port."""
     port = free_port()
@@ -62,8 +67,7 @@ def start_nginx(start, directory, master="off"):
                                     encoding="ascii")
     pid = start("nginx", "-c", directory / "conf", "-p", directory, port=port).pid
     if master == "on":
-        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as children:
-            pid = int(children.read().split()[0])
+        pid = int(wait_until(lambda: children(pid), "a worker")[0])
     return pid, port
 
 
