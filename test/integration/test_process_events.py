@@ -35,12 +35,13 @@ def test_children_run_untouched(target, healthy_watch):
     assert count["failures"] == 0, f"wait status {count['last_failure']:#x}"
 
 
-def test_children_of_every_moment_run_untouched(target, healthy_watch):
+def test_children_of_every_moment_run_untouched(target, watch):
     """Forks that are under way while breakpoints come and go: no child takes one along."""
     forker = target("forker", 300)
+    health = Health(forker.pid)
     for _ in range(40):
-        watch = healthy_watch(forker.pid, "-i", "1h")
-        watch.detach()
+        watch(forker.pid, "-i", "1h").detach()
+    health.assert_same()
     assert_working(forker)
     count = forker.ask("count")
     assert count["failures"] == 0, f"wait status {count['last_failure']:#x}"
