@@ -108,11 +108,14 @@ int lw_guard_install(struct lw_breakpoint_table *table, struct lw_remote_call *c
     int error = place_handler(table);
     if (!error)
         error = lw_trap_handler_read_action(call, table->memory, &previous);
-    if (!error)
-        error = lw_trap_handler_install(call, table->memory, guard->place, &previous);
     if (error)
         return error;
+    /* From here on it may be there, whatever is heard of the call that puts it in: taking it out is
+     * our duty also where this fails, and does nothing if it is not there. */
     guard->installed = true;
+    error = lw_trap_handler_install(call, table->memory, guard->place, &previous);
+    if (error)
+        return error;
     const uint64_t address = guard->place + LW_TRAP_HANDLER_DATA;
     error = lw_memory_read_all(table->memory, address, &previous, sizeof(previous));
     return error ? error : write_place(table, address, &previous, sizeof(previous));

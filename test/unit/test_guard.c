@@ -2,6 +2,7 @@
 /* Breakpoints whose tracer ends: the child runs past them, and they are found and taken out. */
 #include "remote_child.h"
 
+#include "leakwatch/arch/trap_handler.h"
 #include "leakwatch/trace/guard.h"
 #include "leakwatch/trace/leftovers.h"
 
@@ -165,12 +166,58 @@ static void test_nothing_stays_after_a_proper_end(void **state)
     }
 }
 
+/* Reads of an action: of what there was, and of what the handler has replaced, which fails. */
+static unsigned actions_read;
+static ssize_t (*read_whole)(struct lw_memory *memory, uint64_t address, void *buffer, size_t size);
+
+static ssize_t read_but_one(struct lw_memory *memory, uint64_t address, void *buffer, size_t size)
+{
+    if (size == sizeof(struct lw_signal_action) && ++actions_read == 2)
+        return -EFAULT;
+    return read_whole(memory, address, buffer, size);
+}
+
+/* The handler is there, though it looks as if putting it in had failed. */
+static void *install_in_vain_and_leave(void *argument)
+{
+    struct fixture *fixture = argument;
+    struct lw_leave_result left;
+    struct lw_task_status status;
+    uint64_t pause = 0;
+    unsigned lifted;
+    fixture_attach(fixture);
+    struct lw_memory *memory = &fixture->memory.memory;
+    struct lw_remote_call *call = begin(fixture);
+    actions_read = 0;
+    read_whole = memory->read;
+    memory->read = read_but_one;
+    int error = lw_guard_install(fixture->breakpoints, call);
+    memory->read = read_whole;
+    end(call);
+    if (error != -EFAULT || lw_task_status_read(fixture->child, fixture->child, &status) != 0 ||
+        !(status.signals_caught & (1ull << (SIGTRAP - 1))))
+        return "install in vain";
+    if (lw_guard_remove(&fixture->tracer, &lifted, &pause) != 0)
+        return "remove";
+    return lw_tracer_leave(&fixture->tracer, &left) == 0 ? NULL : "leave";
+}
+
+static void test_nothing_stays_of_an_installation_that_failed(void **state)
+{
+    struct fixture *fixture = *state;
+    struct lw_task_status before = begin_child(fixture, call_all);
+    run_in_thread(fixture, install_in_vain_and_leave);
+    expect_as_before(fixture, &before);
+    end_child(fixture);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_breakpoints_outlive_their_tracer),
         cmocka_unit_test(test_children_are_born_meanwhile),
         cmocka_unit_test(test_nothing_stays_after_a_proper_end),
+        cmocka_unit_test(test_nothing_stays_of_an_installation_that_failed),
     };
     return cmocka_run_group_tests(tests, setup_board, teardown_board);
 }
