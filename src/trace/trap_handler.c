@@ -84,5 +84,9 @@ int lw_trap_handler_remove(struct lw_remote_call *call, struct lw_memory *memory
     error = lw_memory_read_all(memory, place + LW_TRAP_HANDLER_DATA, &previous, sizeof(previous));
     if (error == -EFAULT && current.handler == 0) /* nothing was ever written there */
         return 0;
+    /* It had stayed from an earlier leakwatch when it was installed: that it replaced itself must
+     * not keep it for ever. What the program had before is not known any more. */
+    if (!error && previous.handler == place)
+        previous = (struct lw_signal_action){0};
     return error ? error : exchange(call, memory, &previous, &current);
 }

@@ -168,6 +168,40 @@ static void test_what_would_end_the_process_does(void **state)
     end_child(fixture, SIGTRAP);
 }
 
+/* As by a leakwatch that finds the handler there and nothing else of the one before. */
+static void *install_twice_and_end(void *argument)
+{
+    struct fixture *fixture = argument;
+    struct lw_memory *memory = &fixture->memory.memory;
+    const uint64_t address = (uint64_t)(uintptr_t)place;
+    struct lw_signal_action current;
+    fixture_attach(fixture);
+    int error = lw_trap_handler_write(memory, address, NULL, 0);
+    struct lw_remote_call *call = begin(fixture);
+    for (int i = 0; !error && i < 2; i++) {
+        error = lw_trap_handler_read_action(call, memory, &current);
+        if (!error)
+            error = lw_trap_handler_install(call, memory, address, &current);
+    }
+    if (!error)
+        error = lw_trap_handler_remove(call, memory, address);
+    end(call);
+    return error ? "install twice" : NULL;
+}
+
+static void test_what_had_stayed_is_taken_out(void **state)
+{
+    struct fixture *fixture = *state;
+    action = SIG_DFL;
+    flags = 0;
+    struct lw_task_status before = begin_child(fixture);
+    run_in_thread(fixture, install_twice_and_end);
+    fixture_detach(fixture);
+    assert_true(await(&board->rounds, board->rounds + 2));
+    expect_signals(fixture, &before);
+    end_child(fixture, SIGKILL);
+}
+
 static int setup(void **state)
 {
     place = mmap(NULL, LW_PAGE_SIZE, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -180,6 +214,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_hits_go_on_and_others_go_where_they_went),
         cmocka_unit_test(test_what_would_end_the_process_does),
+        cmocka_unit_test(test_what_had_stayed_is_taken_out),
     };
     return cmocka_run_group_tests(tests, setup, teardown_board);
 }
