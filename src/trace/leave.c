@@ -5,6 +5,7 @@
 #include <sys/ptrace.h>
 #include <unistd.h>
 
+#include "breakpoint_table.h"
 #include "leakwatch/base/clock.h"
 #include "leakwatch/target/process.h"
 #include "threads.h"
@@ -96,9 +97,10 @@ int lw_tracer_leave(struct lw_tracer *tracer, struct lw_leave_result *result)
     if (lifted > 0)
         result->breakpoints = (unsigned)lifted;
 
-    /* Of these it is not certain that the memory is the target's. */
+    /* Of these it is not certain that the memory is the target's. If it is, a guard that could not
+     * be taken out must stay whole. */
     lw_vector_for_each (item, &tracer->threads)
-        if ((*item)->foreign)
+        if ((*item)->foreign && !tracer->breakpoints->guard.installed)
             lw_threads_clean(tracer, (*item)->tid);
 
     tracer->idle_ns = lw_clock_now();

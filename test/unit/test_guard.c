@@ -8,6 +8,9 @@
 
 #define FUNCTIONS 3
 
+/* The copies go to the padding behind this program's code, which would end just before a page. */
+__asm__(".pushsection .text\n.skip 1024, 0xcc\n.popsection");
+
 __attribute__((noipa)) static unsigned add(unsigned n)
 {
     return n + 1;
@@ -211,6 +214,46 @@ static void test_nothing_stays_of_an_installation_that_failed(void **state)
     end_child(fixture);
 }
 
+static void wait_for_sharing_child(void)
+{
+    pid_t child = vfork();
+    if (child == 0) {
+        nanosleep(&(const struct timespec){.tv_sec = 2}, NULL);
+        _exit(0);
+    }
+    waitpid(child, NULL, 0);
+}
+
+/* As where no thread may make the call that takes the guard out. */
+static void *leave_with_guard(void *argument)
+{
+    struct fixture *fixture = argument;
+    struct lw_leave_result left;
+    bool shares = false;
+    fixture_attach(fixture);
+    struct lw_remote_call *call = begin(fixture);
+    int error = lw_guard_install(fixture->breakpoints, call);
+    end(call);
+    lw_vector_for_each (thread, &fixture->tracer.threads)
+        shares |= (*thread)->foreign;
+    if (error || !shares)
+        return "install";
+    return lw_tracer_leave(&fixture->tracer, &left) == 0 ? NULL : "leave";
+}
+
+static void test_a_guard_that_stays_is_whole(void **state)
+{
+    struct fixture *fixture = *state;
+    static void (*const bodies[])(void) = {wait_for_sharing_child, nap_in_nanosleep};
+    *fixture = (struct fixture){.random = 1};
+    fixture_fork(fixture, bodies, LENGTH(bodies));
+    for (int i = 0; i < 1000 && task_state(fixture->child) != 'D'; i++)
+        usleep(1000);
+    run_in_thread(fixture, leave_with_guard);
+    assert_false(lw_breakpoint_table_verify(fixture->breakpoints, NULL));
+    end_child(fixture);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -218,6 +261,7 @@ int main(void)
         cmocka_unit_test(test_children_are_born_meanwhile),
         cmocka_unit_test(test_nothing_stays_after_a_proper_end),
         cmocka_unit_test(test_nothing_stays_of_an_installation_that_failed),
+        cmocka_unit_test(test_a_guard_that_stays_is_whole),
     };
     return cmocka_run_group_tests(tests, setup_board, teardown_board);
 }
