@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/signalfd.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "attach_report.h"
@@ -141,6 +142,17 @@ static void report_attachment(struct session *session)
                                           &session->ending, &session->done));
 }
 
+/* SIGALRM, which is blocked like all signals and stays pending, breaks off a download of debug
+ * information that a report waits for (symbol/debug_file.h). */
+static void set_end(struct session *session, uint64_t duration_ns)
+{
+    const uint64_t us = duration_ns / LW_NS_PER_US + 1; /* 0 would be never */
+    const struct itimerval timer = {.it_value.tv_sec = (time_t)(us / 1000000),
+                                    .it_value.tv_usec = (suseconds_t)(us % 1000000)};
+    session->end_ns = session->armed_ns + duration_ns;
+    setitimer(ITIMER_REAL, &timer, NULL);
+}
+
 /* The allocator is there: the watch begins. */
 static void begin(struct session *session)
 {
@@ -154,7 +166,7 @@ static void begin(struct session *session)
     lw_mark_begin(&session->mark, session->armed_ns);
     session->last_status_ns = session->armed_ns;
     if (session->options->duration_ns != LW_NEVER)
-        session->end_ns = session->armed_ns + session->options->duration_ns;
+        set_end(session, session->options->duration_ns);
     if (!session->output_open) {
         lw_error *error = open_outputs(session, lw_watch_pid(session->watch));
         if (error) {

@@ -84,7 +84,7 @@ static bool asks_debuginfod(void)
 
 static int is_broken_off(debuginfod_client *client, long done, long total)
 {
-    static const int ending[] = {SIGINT, SIGTERM, SIGQUIT, SIGHUP};
+    static const int ending[] = {SIGINT, SIGTERM, SIGQUIT, SIGHUP, SIGALRM};
     sigset_t pending;
 
     (void)client;

@@ -16,8 +16,8 @@
 int lw_debug_file_find(Dwfl_Module *module, void **userdata, const char *name, Dwarf_Addr base,
                        const char *file, const char *link, GElf_Word crc, char **debug_file);
 
-/* A download for this Dwfl is broken off once one of SIGINT, SIGTERM, SIGQUIT and SIGHUP is
- * pending: they are blocked while a report is made, and who sends them does not want to wait. */
+/* A download for this Dwfl is broken off once one of SIGINT, SIGTERM, SIGQUIT, SIGHUP and SIGALRM
+ * is pending: they are blocked while a report is made, and who sends them does not want to wait. */
 void lw_debug_file_obey_signals(Dwfl *dwfl);
 
 /* Opens the module's DWARF, if there is any; false: it wants a supplementary file that cannot be

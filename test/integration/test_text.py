@@ -186,7 +186,9 @@ class Debuginfod:
         self.server.server_close()
 
 
-def test_progress_of_debug_information(started, terminal, tmp_path):
+@pytest.fixture
+def slow_names(started, tmp_path):
+    """A target whose names only a server has that does not answer, that server, and where it is."""
     stripped = tmp_path / "each_function"
     shutil.copy(target_path("each_function"), stripped)
     subprocess.run(["strip", stripped], check=True, timeout=LIMIT)
@@ -194,8 +196,29 @@ def test_progress_of_debug_information(started, terminal, tmp_path):
     started.append(each)
     server = Debuginfod()
     started.append(server)
-    watch = terminal("-e", "20ms", "-i", "1h", each.pid, environment={
-        "DEBUGINFOD_URLS": server.url(), "DEBUGINFOD_CACHE_PATH": str(tmp_path / "cache")})
+    return each, server, {"DEBUGINFOD_URLS": server.url(),
+                          "DEBUGINFOD_CACHE_PATH": str(tmp_path / "cache")}
+
+
+def test_no_name_holds_up_the_end(slow_names):
+    each, server, environment = slow_names
+    watch = subprocess.Popen(
+        [harness.LEAKWATCH, "-e", "20ms", "-i", "300ms", "-d", "500ms", "-p", str(each.pid)],
+        env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True)
+    try:
+        while not watch.stdout.readline().startswith("engine "):
+            assert watch.poll() is None
+        each.ask("begin")
+        text, _ = watch.communicate(timeout=LIMIT)
+    finally:
+        watch.kill()
+    assert watch.returncode == 0 and server.asked and not server.answers.is_set()
+    assert "Summary" in text
+
+
+def test_progress_of_debug_information(slow_names, terminal):
+    each, server, environment = slow_names
+    watch = terminal("-e", "20ms", "-i", "1h", each.pid, environment=environment)
     watch.expect(r"\nengine ")
     each.ask("begin")
     time.sleep(0.1)
