@@ -306,7 +306,7 @@ static void test_the_thread_finds_its_way_back(void **state)
     for (size_t i = 0; i < LENGTH(all); i++) {
         *fixture = (struct fixture){.random = 1};
         fixture_fork(fixture, &all[i].body, 1);
-        for (unsigned n = 0; n < REPETITIONS / 20 + 1; n++) {
+        for (int n = 0; n < REPETITIONS / 20 + 1; n++) {
             calls_before_the_end = n % 3;
             run_in_thread(fixture, borrow_and_end);
             const unsigned rounds = board->rounds;

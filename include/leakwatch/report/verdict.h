@@ -37,8 +37,8 @@ enum lw_verdict_kind {
     LW_VERDICT_UNCLEAR,
     /* grows steadily, and what has expired is not freed any more (one in a hundred at most) */
     LW_VERDICT_LEAK,
-    /* grows, but not steadily, or a part of what has expired is freed, or may have been since it was
-     * folded */
+    /* grows, but not steadily, or a part of what has expired is freed, or may have been since it
+     * was folded */
     LW_VERDICT_GROWING,
     /* has not grown over the later half of its time */
     LW_VERDICT_CACHE,
