@@ -92,6 +92,8 @@ static int place_handler(struct lw_breakpoint_table *table)
         memcpy(image, padding->original, gap);
         memcpy(image + gap, lw_trap_handler_code, sizeof(lw_trap_handler_code));
         guard->place = lw_guard_place_in(padding);
+        padding->varying = gap + LW_TRAP_HANDLER_DATA;
+        padding->varying_end = size;
         error = lw_padding_write(padding, table->memory, image, size);
     } else {
         error = -ENOMEM;

@@ -160,6 +160,20 @@ int lw_padding_write(struct lw_padding *padding, struct lw_memory *memory, const
     return 0;
 }
 
+/* A copy of the target's memory has what had been written by then: of each byte that, or the
+ * file's. What varies is taken for ours where all that is in front of it is. */
+static bool was_ours(const struct lw_padding *padding, const uint8_t *now)
+{
+    const bool varies = memcmp(now, padding->ours, padding->varying) == 0;
+    for (size_t i = 0; i < padding->used; i++) {
+        if (varies && i >= padding->varying && i < padding->varying_end)
+            continue;
+        if (now[i] != padding->ours[i] && now[i] != padding->original[i])
+            return false;
+    }
+    return true;
+}
+
 int lw_padding_restore(const struct lw_padding *padding, struct lw_memory *memory)
 {
     if (!padding->original || padding->used == 0)
@@ -170,7 +184,7 @@ int lw_padding_restore(const struct lw_padding *padding, struct lw_memory *memor
     int error = lw_memory_read_all(memory, padding->start, now, padding->used);
     if (error)
         return error == -EFAULT ? 0 : error;
-    if (memcmp(now, padding->ours, padding->used) != 0)
+    if (!was_ours(padding, now))
         return 0;
     error = lw_memory_write(memory, padding->start, padding->original, padding->used);
     return error == -EFAULT ? 0 : error; /* unmapped meanwhile */

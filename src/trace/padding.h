@@ -24,6 +24,8 @@ struct lw_padding {
     uint64_t kept;     /* bytes at the end that are not given out */
     uint8_t *original; /* end - start bytes, read before the first use; NULL until then */
     uint8_t *ours;     /* what the first `used` bytes hold now; likewise */
+    /* of these, bytes [varying, varying_end) have been written more than once */
+    size_t varying, varying_end;
 };
 
 struct lw_padding_list {
@@ -48,8 +50,9 @@ int lw_padding_adopt(struct lw_padding *padding, struct lw_module_table *modules
 /* Takes `size` bytes from the padding and fills them. -ENOSPC when they do not fit. */
 int lw_padding_write(struct lw_padding *padding, struct lw_memory *memory, const void *bytes,
                      size_t size);
-/* Gives the padding back, in the target's memory or a copy of it; does nothing where the memory
- * does not hold what we wrote (the module was unmapped, and something else may be there). */
+/* Gives the padding back, in the target's memory or a copy of it, which may be older than what was
+ * written last; does nothing where the memory holds what we never wrote (the module was unmapped,
+ * and something else may be there). */
 int lw_padding_restore(const struct lw_padding *padding, struct lw_memory *memory);
 
 /* The padding's bytes in the file; 0 or a negative errno. */

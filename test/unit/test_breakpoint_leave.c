@@ -99,6 +99,7 @@ static void test_clean_copy(void **state)
     assert_null(lw_process_memory_init(&copy, forked));
     assert_false(is_clean(&copy.memory, push->address, 1));
     assert_int_equal(lw_breakpoint_lift(fixture->table, ret), 0); /* since the fork */
+    plant(fixture, subject_lea);                                  /* likewise */
 
     /* First the breakpoints, while there is a handler for them, should we be killed. */
     assert_int_equal(lw_breakpoint_table_lift_copy(fixture->table, &copy.memory), 0);

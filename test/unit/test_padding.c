@@ -118,6 +118,40 @@ static void test_refuses_bytes_of_another(void **state)
     assert_int_equal(lw_padding_open(padding, fixture->modules, memory), 0);
 }
 
+/* What a fork has copied may be older than what was written last. */
+static void test_older_bytes_are_given_back(void **state)
+{
+    struct fixture *fixture = *state;
+    struct lw_memory *memory = &fixture->memory.memory;
+    struct lw_padding *padding = &fixture->paddings.list.items[0];
+    const uint8_t code[] = {0x90, 0x90, 1, 2}, later[] = {3, 4}, more[] = {0xcc}, other[] = {0x77};
+    const uint8_t last[] = {0x55};
+    uint8_t now[sizeof(code) + sizeof(more)];
+    assert_int_equal(lw_padding_open(padding, fixture->modules, memory), 0);
+    assert_int_equal(lw_padding_write(padding, memory, code, sizeof(code)), 0);
+    padding->varying = 2;
+    padding->varying_end = sizeof(code);
+    memcpy(padding->ours + 2, later, sizeof(later)); /* the memory has not seen it */
+    padding->ours[padding->used++] = more[0];        /* nor that */
+    assert_int_equal(lw_padding_restore(padding, memory), 0);
+    assert_int_equal(lw_memory_read_all(memory, padding->start, now, sizeof(now)), 0);
+    assert_memory_equal(now, padding->original, sizeof(now));
+
+    /* Where the code in front is another's, so is what follows. */
+    assert_int_equal(lw_memory_write(memory, padding->start, code, sizeof(code)), 0);
+    assert_int_equal(lw_memory_write(memory, padding->start + 1, other, 1), 0);
+    assert_int_equal(lw_padding_restore(padding, memory), 0);
+    assert_int_equal(lw_memory_read_all(memory, padding->start + 1, now, 1), 0);
+    assert_int_equal(now[0], other[0]);
+    assert_int_equal(lw_memory_write(memory, padding->start, code, sizeof(code)), 0);
+    assert_int_equal(lw_memory_write(memory, padding->start + sizeof(code), last, 1), 0);
+    assert_int_equal(lw_padding_restore(padding, memory), 0);
+    assert_int_equal(lw_memory_read_all(memory, padding->start, now, 1), 0);
+    assert_int_equal(now[0], code[0]);
+    assert_int_equal(
+        lw_memory_write(memory, padding->start, padding->original, sizeof(code) + sizeof(more)), 0);
+}
+
 static void test_only_what_stays_lends(void **state)
 {
     struct fixture *fixture = *state;
@@ -183,9 +217,9 @@ static void test_comes_and_goes_with_its_module(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_lies_behind_the_code),           TEST(test_opening_keeps_the_bytes),
-        TEST(test_refuses_bytes_of_another),       TEST(test_only_what_stays_lends),
-        TEST(test_comes_and_goes_with_its_module),
+        TEST(test_lies_behind_the_code),     TEST(test_opening_keeps_the_bytes),
+        TEST(test_refuses_bytes_of_another), TEST(test_older_bytes_are_given_back),
+        TEST(test_only_what_stays_lends),    TEST(test_comes_and_goes_with_its_module),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
