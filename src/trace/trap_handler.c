@@ -26,7 +26,8 @@ int lw_trap_handler_write(struct lw_memory *memory, uint64_t place,
     memcpy(image, lw_trap_handler_code, sizeof(lw_trap_handler_code));
     struct lw_trap_handler_data *data =
         (struct lw_trap_handler_data *)(image + LW_TRAP_HANDLER_DATA);
-    memcpy(data->pairs, pairs, count * sizeof(*pairs));
+    if (count > 0) /* memcpy must not be given NULL, be it for no byte */
+        memcpy(data->pairs, pairs, count * sizeof(*pairs));
     int error = lw_memory_write(memory, place, image, size);
     free(image);
     return error;

@@ -2,6 +2,7 @@
 """What suppressions hide, that they hide nothing else, and that they are told."""
 
 import json
+import os
 import re
 import subprocess
 import time
@@ -209,5 +210,6 @@ def test_the_default_set_hides_what_libraries_keep_and_nothing_of_the_programs()
 
 
 def test_the_default_set_is_installed_as_it_is_built_in():
-    with open("../../src/report/default.supp", "rb") as file, open(LEAKWATCH, "rb") as program:
+    path = os.path.join(os.path.dirname(__file__), "../../src/report/default.supp")
+    with open(path, "rb") as file, open(LEAKWATCH, "rb") as program:
         assert file.read() + b"\0" in program.read()
