@@ -154,14 +154,20 @@ static void deinit_modules(struct module_frames *found)
     lw_vector_deinit(&found->list);
 }
 
-int lw_report_read_modules(const struct lw_snapshot *snapshot, struct lw_symbolizer *symbolizer,
-                           struct lw_module_table *modules, struct lw_progress *progress)
+int lw_report_read_modules(const struct lw_snapshot *snapshot, uint32_t after,
+                           struct lw_symbolizer *symbolizer, struct lw_module_table *modules,
+                           struct lw_progress *progress)
 {
     struct module_frames found = {0};
     int result = 0;
 
-    for (size_t i = 0; i < snapshot->stack_count && result == 0; i++)
-        result = add_modules(&found, snapshot->stacks[i].stack);
+    for (size_t i = snapshot->stack_count; i > 0 && result == 0; i--) {
+        const struct lw_stack *stack = snapshot->stacks[i - 1].stack;
+
+        if (stack->id <= after)
+            break;
+        result = add_modules(&found, stack);
+    }
     if (result == 0 && symbolizer && modules)
         read_modules(&found, symbolizer, modules, progress);
     deinit_modules(&found);

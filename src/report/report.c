@@ -35,6 +35,7 @@ struct lw_report_builder {
     struct lw_module_table *modules;
     struct lw_progress *progress; /* NULL: nobody is to be told */
     struct lw_suppressor suppressor;
+    uint32_t read_stacks; /* up to this id, the modules that stacks are in have been read */
 
     bool has_previous;
     struct lw_ledger_totals totals; /* of the last report */
@@ -213,10 +214,12 @@ static int choose_stacks(struct lw_report_builder *builder, const struct lw_snap
     if (!report->stacks || lw_suppressor_begin(&builder->suppressor, report) != 0)
         return -ENOMEM;
     /* Suppressions go by names, those of stacks that are not listed too. */
-    if (report->suppression_count > 0 &&
-        lw_report_read_modules(snapshot, builder->symbolizer, builder->modules,
-                               builder->progress) != 0)
-        return -ENOMEM;
+    if (report->suppression_count > 0 && snapshot->stack_count > 0) {
+        if (lw_report_read_modules(snapshot, builder->read_stacks, builder->symbolizer,
+                                   builder->modules, builder->progress) != 0)
+            return -ENOMEM;
+        builder->read_stacks = snapshot->stacks[snapshot->stack_count - 1].stack->id;
+    }
     int result = add_stacks(builder, snapshot, true, report);
     report->stack_total = report->stack_count = report->every_count;
     if (result == 0 && builder->options.every_stack)
