@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The command line of `leakwatch diff`, parsed with argp and checked. */
 #include "diff_options.h"
+#include "option_words.h"
 
 #include <argp.h>
 #include <errno.h>
@@ -77,15 +78,15 @@ static const struct argp_option option_table[] = {
 /* argp_error does not return. */
 #define usage_error(state, ...) argp_error((state), __VA_ARGS__)
 
-/* The index of `text` in `words`, of which there are `count`. */
+/* The index of `text` in `words`, which end with NULL. */
 static int parse_word(const struct argp_state *state, const char *option, const char *text,
-                      const char *const words[], int count, const char *choices)
+                      const char *const words[], const char *choices)
 {
-    for (int i = 0; i < count; i++)
-        if (strcmp(words[i], text) == 0)
-            return i;
-    usage_error(state, "%s '%s' is not one of %s", option, text, choices);
-    return 0;
+    int index = lw_option_word(text, words);
+
+    if (index < 0)
+        usage_error(state, "%s '%s' is not one of %s", option, text, choices);
+    return index;
 }
 
 static long parse_number(const struct argp_state *state, const char *option, const char *text,
@@ -128,30 +129,24 @@ static void set_reports(struct lw_diff_command *command, const struct argp_state
 static void set_weight(struct lw_diff_command *command, const struct argp_state *state,
                        const char *text)
 {
-    static const char *const words[] = {"expired-bytes", "expired-blocks", "live-bytes",
-                                        "live-blocks"};
-
     command->diff.weight =
-        (enum lw_weight)parse_word(state, "--weight", text, words, 4,
-                                   "expired-bytes, expired-blocks, live-bytes, live-blocks");
+        (enum lw_weight)parse_word(state, "--weight", text, lw_weight_words, LW_WEIGHT_CHOICES);
 }
 
 static void set_by(struct lw_diff_command *command, const struct argp_state *state,
                    const char *text)
 {
-    static const char *const words[] = {"address", "function"};
+    static const char *const words[] = {"address", "function", NULL};
 
     command->diff.by =
-        (enum lw_diff_key)parse_word(state, "--by", text, words, 2, "address, function");
+        (enum lw_diff_key)parse_word(state, "--by", text, words, "address, function");
 }
 
 static void set_color(struct lw_diff_command *command, const struct argp_state *state,
                       const char *text)
 {
-    static const char *const words[] = {"auto", "always", "never"};
-
     command->color =
-        text ? (enum lw_color)parse_word(state, "--color", text, words, 3, "auto, always, never")
+        text ? (enum lw_color)parse_word(state, "--color", text, lw_color_words, LW_COLOR_CHOICES)
              : LW_COLOR_ALWAYS;
 }
 

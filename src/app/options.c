@@ -11,6 +11,7 @@
 #include "leakwatch/base/units.h"
 #include "leakwatch/model/stack.h"
 #include "option_table.h"
+#include "option_words.h"
 
 #define DEFAULT_EXPIRE_NS   (10 * LW_NS_PER_SECOND)
 #define DEFAULT_INTERVAL_NS (10 * LW_NS_PER_SECOND)
@@ -67,11 +68,11 @@ static uint64_t parse_size(const struct argp_state *state, const char *option, c
 static int parse_word(const struct argp_state *state, const char *option, const char *text,
                       const char *const *words, const char *choices)
 {
-    for (int i = 0; words[i]; i++)
-        if (strcmp(words[i], text) == 0)
-            return i;
-    usage_error(state, "%s '%s' is not one of %s", option, text, choices);
-    return 0;
+    int index = lw_option_word(text, words);
+
+    if (index < 0)
+        usage_error(state, "%s '%s' is not one of %s", option, text, choices);
+    return index;
 }
 
 static void set_pid(struct lw_options *options, const struct argp_state *state, const char *text)
@@ -223,11 +224,8 @@ static void set_format(struct lw_options *options, const struct argp_state *stat
 
 static void set_weight(struct lw_options *options, const struct argp_state *state, const char *text)
 {
-    static const char *const words[] = {"expired-bytes", "expired-blocks", "live-bytes",
-                                        "live-blocks", NULL};
-
-    options->weight = (enum lw_weight)parse_word(
-        state, "--weight", text, words, "expired-bytes, expired-blocks, live-bytes, live-blocks");
+    options->weight =
+        (enum lw_weight)parse_word(state, "--weight", text, lw_weight_words, LW_WEIGHT_CHOICES);
 }
 
 static void set_sort(struct lw_options *options, const struct argp_state *state, const char *text)
@@ -240,10 +238,8 @@ static void set_sort(struct lw_options *options, const struct argp_state *state,
 
 static void set_color(struct lw_options *options, const struct argp_state *state, const char *text)
 {
-    static const char *const words[] = {"auto", "always", "never", NULL};
-
     options->color =
-        text ? (enum lw_color)parse_word(state, "--color", text, words, "auto, always, never")
+        text ? (enum lw_color)parse_word(state, "--color", text, lw_color_words, LW_COLOR_CHOICES)
              : LW_COLOR_ALWAYS;
 }
 
